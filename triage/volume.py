@@ -118,7 +118,8 @@ def slab_weights(slices: int, spacing_mm: float, slab_mm: float) -> npt.NDArray[
         slab_edges[:-1, None], slice_edges[None, :-1]
     )
     weights = np.clip(overlap_mm, 0.0, None)  # (slabs, slices) mm
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    shares: npt.NDArray[np.float32] = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return shares
 
 
 def head_centre(volume: Volume) -> tuple[float, float]:

@@ -1,0 +1,16 @@
+"""The ledger: the one SQLite file that says what was received, where each study stands and what was found.
+
+    connection.py   one connection a thread, transactions, WAL with synchronous=FULL
+    migrations.py   the tables, each change a numbered step
+    intake.py       what the listener writes: instances, completion, conflicts, quarantine
+    work.py         what a worker writes: leases, findings, refusals, failures
+    studies.py      reading studies, instances, analyses and events
+    reading.py      what the worklist writes: claims, reads, agreement
+    users.py        who may sign in
+
+SQL stands in this package and nowhere else.
+"""
+
+from triage.ledger.connection import Ledger
+
+__all__ = ["Ledger"]

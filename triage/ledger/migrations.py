@@ -1,0 +1,200 @@
+"""The ledger's tables, each change a step that is applied once and recorded by sqlite-utils.
+
+A step that has been released is never edited: add another. Times (`*_at`) are seconds since the epoch, UTC.
+"""
+
+from __future__ import annotations
+
+from sqlite_utils import Database, Migrations
+
+migrations = Migrations("ich-triage")
+
+
+@migrations()
+def m001_studies_and_instances(db: Database) -> None:
+    """Studies, their instances, and what was received but kept apart."""
+    db.table("studies").create(
+        {
+            "study_id": int,
+            "study_instance_uid": str,
+            "state": str,
+            "revision": int,
+            "change": int,  # counts every write to any study: what a live list asks for
+            "instance_count": int,
+            "first_image_at": float,
+            "last_image_at": float,
+            "calling_ae_title": str,
+            "called_ae_title": str,
+            "priority": str,
+            "patient_name": str,
+            "patient_id": str,
+            "patient_birth_date": str,
+            "patient_sex": str,
+            "patient_age": str,
+            "accession_number": str,
+            "study_description": str,
+            "study_date": str,
+            "study_time": str,
+            "body_part_examined": str,
+            "institution_name": str,
+            "referring_physician_name": str,
+            "reason": str,
+            "detail": str,
+            "partial": int,
+            "completed_by": str,
+            "complete_at": float,
+            "queued_at": float,
+            "started_at": float,
+            "found_at": float,
+            "shown_at": float,
+            "opened_at": float,
+            "read_at": float,
+            "not_before": float,
+            "attempts": int,
+            "lease_owner": str,
+            "lease_expires_at": float,
+            "fence": int,
+            "flag_raised_at": float,
+            "reading_state": str,
+            "claimed_by": str,
+            "claimed_at": float,
+            "read_by": str,
+        },
+        pk="study_id",
+        not_null={"study_instance_uid", "state", "revision", "change", "instance_count", "fence", "attempts"},
+        defaults={
+            "revision": 1,
+            "instance_count": 0,
+            "fence": 0,
+            "attempts": 0,
+            "partial": 0,
+            "priority": "routine",
+            "reading_state": "unread",
+            "claimed_by": "",
+            "read_by": "",
+            "detail": "",
+            "completed_by": "",
+        },
+    )
+    db.table("studies").create_index(["study_instance_uid"], unique=True)
+    db.table("studies").create_index(["state", "queued_at"])
+    db.table("studies").create_index(["change"])
+    db.table("studies").create_index(["reading_state", "first_image_at"])
+    db.table("instances").create(
+        {
+            "sop_instance_uid": str,
+            "study_instance_uid": str,
+            "series_instance_uid": str,
+            "sop_class_uid": str,
+            "transfer_syntax_uid": str,
+            "path": str,
+            "size_bytes": int,
+            "sha256": str,
+            "received_at": float,
+            "calling_ae_title": str,
+            "called_ae_title": str,
+            "modality": str,
+            "image_type": str,
+            "series_number": int,
+            "series_description": str,
+            "instance_number": int,
+            "image_position_mm": str,
+            "image_orientation": str,
+            "rows": int,
+            "columns": int,
+            "number_of_frames": int,
+        },
+        pk="sop_instance_uid",
+        not_null={"study_instance_uid", "series_instance_uid", "path", "sha256", "received_at"},
+    )
+    db.table("instances").create_index(["study_instance_uid", "series_instance_uid"])
+
+
+@migrations()
+def m002_kept_apart(db: Database) -> None:
+    """Images that arrived under a known UID with other content, and data that could not be taken as an instance."""
+    db.table("conflicts").create(
+        {
+            "conflict_id": int,
+            "sop_instance_uid": str,
+            "study_instance_uid": str,
+            "path": str,
+            "size_bytes": int,
+            "sha256": str,
+            "received_at": float,
+            "calling_ae_title": str,
+        },
+        pk="conflict_id",
+    )
+    db.table("conflicts").create_index(["sop_instance_uid", "sha256"], unique=True)
+    db.table("conflicts").create_index(["study_instance_uid"])
+    db.table("quarantine").create(
+        {
+            "quarantine_id": int,
+            "path": str,
+            "size_bytes": int,
+            "received_at": float,
+            "calling_ae_title": str,
+            "status": int,
+            "reason": str,
+        },
+        pk="quarantine_id",
+    )
+
+
+@migrations()
+def m003_analyses_and_events(db: Database) -> None:
+    """Every run's result, superseded ones too, and who did what when."""
+    db.table("analyses").create(
+        {
+            "analysis_id": int,
+            "study_instance_uid": str,
+            "revision": int,
+            "at": float,
+            "outcome": str,
+            "superseded": int,
+            "flagged": int,
+            "probability": float,
+            "volume_ml": float,
+            "reason": str,
+            "detail": str,
+            "model_name": str,
+            "model_version": int,
+            "finding": str,
+            "series_choices": str,
+        },
+        pk="analysis_id",
+        not_null={"study_instance_uid", "revision", "at", "outcome", "superseded"},
+    )
+    db.table("analyses").create_index(["study_instance_uid", "superseded"])
+    db.table("events").create(
+        {
+            "event_id": int,
+            "study_instance_uid": str,
+            "at": float,
+            "kind": str,
+            "actor": str,
+            "detail": str,
+        },
+        pk="event_id",
+    )
+    db.table("events").create_index(["study_instance_uid"])
+
+
+@migrations()
+def m004_users(db: Database) -> None:
+    """Who may sign in to the worklist."""
+    db.table("users").create(
+        {
+            "username": str,
+            "password_hash": str,
+            "role": str,
+            "created_at": float,
+            "disabled": int,
+            "failed_sign_ins": int,
+            "locked_until": float,
+        },
+        pk="username",
+        not_null={"password_hash", "role", "created_at"},
+        defaults={"disabled": 0, "failed_sign_ins": 0},
+    )

@@ -1,0 +1,132 @@
+"""All settings of the four processes: default, then TOML, then environment, checked once at start.
+
+`ICH_TRIAGE_LISTENER__PORT=104` in the environment wins over `[listener] port = 104` in the file, and that over the
+default here. CONFIGURATION.md lists them all.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from triage.errors import ConfigError
+
+
+class StorageSettings(BaseModel, frozen=True, extra="forbid"):
+    """Where images and the ledger are kept; one folder on one local disk, shared by the processes of this host."""
+
+    folder: Path = Path("var")  # holds ledger.sqlite, instances/, incoming/ and quarantine/
+
+    @property
+    def ledger_path(self) -> Path:
+        """The ledger's file."""
+        return self.folder / "ledger.sqlite"
+
+
+class ListenerSettings(BaseModel, frozen=True, extra="forbid"):
+    """The C-STORE port."""
+
+    ae_title: str = Field(default="ICHTRIAGE", min_length=1, max_length=16)  # PS3.5 6.2, VR AE
+    host: str = "0.0.0.0"  # noqa: S104 - a PACS is another host; one machine only: 127.0.0.1
+    port: int = Field(default=11112, ge=0, le=65535)  # 0: any free one, printed at start
+
+
+class WorkerSettings(BaseModel, frozen=True, extra="forbid"):
+    """The process that reads queued studies through the model."""
+
+    endpoint: str = "127.0.0.1:8500"  # gRPC target of TF Serving, e.g. dns:///models.example:8500 for several
+    model_name: str = "ich_unet"
+    request_timeout_s: float = Field(default=60.0, gt=0)  # for one Predict
+    lease_s: float = Field(default=120.0, gt=0)  # a killed worker's study is run again after this
+    poll_interval_s: float = Field(default=0.25, gt=0)  # how often an idle worker looks for a queued study
+    retry_after_s: float = Field(default=2.0, gt=0)  # a study waits this long when the model is away
+    max_attempts: int = Field(default=3, ge=1)  # runs of one study that may end in a killed worker
+
+
+class LogSettings(BaseModel, frozen=True, extra="forbid"):
+    """Logs on stderr; never patient data."""
+
+    level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+    format: str = Field(default="auto", pattern="^(auto|json|console)$")  # auto: console on a terminal, else json
+
+
+class Settings(BaseSettings):
+    """Everything that can be set; each section is passed down to the process that needs it."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix="ICH_TRIAGE_",
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,
+    )
+
+    storage: StorageSettings = StorageSettings()
+    listener: ListenerSettings = ListenerSettings()
+    worker: WorkerSettings = WorkerSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment before file: no .env file and no secrets folder is read behind anybody's back."""
+        return env_settings, init_settings
+
+
+def load_settings(config: Path | None = None) -> Settings:
+    """Read the settings once, at the front.
+
+    Args:
+        config: a TOML file; None: defaults and environment only.
+
+    Raises:
+        ConfigError: the file is missing or no TOML, a value does not fit, or a key is unknown (the known ones are
+            named).
+    """
+    try:
+        return Settings(**_read_toml(config))
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from error
+
+
+def _read_toml(config: Path | None) -> Mapping[str, Any]:
+    if config is None:
+        return {}
+    try:
+        return tomllib.loads(config.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"The configuration file cannot be read: {error.strerror}: {config}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The configuration file is no TOML: {error}.") from error
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for item in error.errors(include_url=False, include_input=False):
+        name = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{name} is no setting; known here: {', '.join(_known_beside(item['loc']))}.")
+        else:
+            lines.append(f"{name}: {item['msg']}.")
+    return "\n".join(lines)
+
+
+def _known_beside(location: tuple[int | str, ...]) -> list[str]:
+    fields = Settings.model_fields
+    for part in location[:-1]:
+        section = fields[str(part)].annotation if str(part) in fields else None
+        if not (isinstance(section, type) and issubclass(section, BaseModel)):
+            return []
+        fields = section.model_fields
+    return sorted(fields)
