@@ -1,0 +1,1 @@
+"""Learning to find blood: labelled scans in, a SavedModel that any TF Serving loads out."""
