@@ -39,7 +39,7 @@ class ListenerSettings(BaseModel, frozen=True, extra="forbid"):
 class WorkerSettings(BaseModel, frozen=True, extra="forbid"):
     """The process that reads queued studies through the model."""
 
-    endpoint: str = "127.0.0.1:8500"  # gRPC target of TF Serving, e.g. dns:///models.example:8500 for several
+    endpoint: str = "127.0.0.1:8500"  # gRPC target of TF Serving; several with commas between are taken in turns
     model_name: str = "ich_unet"
     request_timeout_s: float = Field(default=60.0, gt=0)  # for one Predict
     lease_s: float = Field(default=120.0, gt=0)  # a killed worker's study is run again after this

@@ -124,17 +124,35 @@ def slab_weights(slices: int, spacing_mm: float, slab_mm: float) -> npt.NDArray[
 
 def head_centre(volume: Volume) -> tuple[float, float]:
     """Find the middle of the head in-plane: (y, x) in pixels of the volume; the image centre where there is none."""
+    box = head_box(volume)
+    if box is None:
+        return (volume.hu.shape[1] - 1) / 2, (volume.hu.shape[2] - 1) / 2
+    (top, left), (bottom, right) = box
+    return (top + bottom) / 2, (left + right) / 2
+
+
+def head_extent_mm(volume: Volume) -> tuple[float, float]:
+    """Measure what lies in the scanner: (back to front, left to right), mm; zero where there is only air."""
+    box = head_box(volume)
+    if box is None:
+        return 0.0, 0.0
+    (top, left), (bottom, right) = box
+    return (bottom - top) * volume.spacing_mm[1], (right - left) * volume.spacing_mm[2]
+
+
+def head_box(volume: Volume) -> tuple[tuple[float, float], tuple[float, float]] | None:
+    """Find the largest connected tissue: ((top, left), (bottom, right)) in pixels, in-plane; None in air."""
     step = max(1, round(2.0 / volume.spacing_mm[1]))  # 2 mm is fine enough to find a head, and fast
     tissue = ndimage.binary_opening(volume.hu[:, ::step, ::step] > TISSUE_HU, iterations=1)
     labels, count = ndimage.label(tissue)
     if count == 0:
-        return (volume.hu.shape[1] - 1) / 2, (volume.hu.shape[2] - 1) / 2
+        return None
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
     _, ys, xs = np.nonzero(labels == sizes.argmax())
-    y = float(np.percentile(ys, HEAD_PERCENTILES).mean()) * step
-    x = float(np.percentile(xs, HEAD_PERCENTILES).mean()) * step
-    return y, x
+    top, bottom = np.percentile(ys, HEAD_PERCENTILES) * step
+    left, right = np.percentile(xs, HEAD_PERCENTILES) * step
+    return (float(top), float(left)), (float(bottom), float(right))
 
 
 def _slab_spacing_mm(volume: Volume, weights: npt.NDArray[np.float32] | None, grid: Grid) -> float:

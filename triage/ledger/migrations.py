@@ -198,3 +198,69 @@ def m004_users(db: Database) -> None:
         not_null={"password_hash", "role", "created_at"},
         defaults={"disabled": 0, "failed_sign_ins": 0},
     )
+
+
+@migrations()
+def m201_sessions_and_links(db: Database) -> None:
+    """Who is signed in, and one-time links that let a person choose a password; tokens only as SHA-256."""
+    db.table("sessions").create(
+        {
+            "token_sha256": str,
+            "username": str,
+            "started_at": float,
+            "seen_at": float,
+        },
+        pk="token_sha256",
+        not_null={"username", "started_at", "seen_at"},
+    )
+    db.table("sessions").create_index(["username"])
+    db.table("one_time_links").create(
+        {
+            "token_sha256": str,
+            "username": str,  # empty: the person who opens it chooses one
+            "role": str,
+            "created_at": float,
+            "expires_at": float,
+            "used_at": float,
+        },
+        pk="token_sha256",
+        not_null={"role", "created_at", "expires_at"},
+    )
+
+
+@migrations()
+def m202_feedback(db: Database) -> None:
+    """What readers say of an analysis: agree, or disagree with a reason; training may learn from it."""
+    db.table("feedback").create(
+        {
+            "feedback_id": int,
+            "study_instance_uid": str,
+            "revision": int,
+            "analysis_id": int,
+            "reader": str,
+            "at": float,
+            "agrees": int,
+            "reason": str,
+            "note": str,
+            "superseded": int,
+        },
+        pk="feedback_id",
+        not_null={"study_instance_uid", "revision", "reader", "at", "agrees", "superseded"},
+        defaults={"superseded": 0},
+    )
+    db.table("feedback").create_index(["study_instance_uid", "superseded"])
+
+
+@migrations()
+def m301_workers(db: Database) -> None:
+    """What each worker last said of itself and of the model: where the worklist's banner comes from."""
+    db.table("workers").create(
+        {
+            "owner": str,
+            "seen_at": float,
+            "model_available": int,
+            "detail": str,
+        },
+        pk="owner",
+        not_null={"seen_at", "model_available"},
+    )

@@ -37,6 +37,16 @@ class Event:
     detail: str
 
 
+@dataclass(frozen=True)
+class WorkerReport:
+    """What one worker last said of itself and of its model."""
+
+    owner: str
+    seen_at: float
+    model_available: bool
+    detail: str
+
+
 class Studies:
     """Read-only view of the ledger."""
 
@@ -104,6 +114,14 @@ class Studies:
             ("", []) if study_instance_uid is None else (" WHERE study_instance_uid = ?", [study_instance_uid])
         )
         return int(self._ledger.db.execute(f"SELECT COUNT(*) FROM conflicts{where}", values).fetchone()[0])  # noqa: S608
+
+    def workers(self) -> list[WorkerReport]:
+        """Give what each worker last reported; a worker reports every few seconds while it lives."""
+        rows = self._ledger.db.query("SELECT owner, seen_at, model_available, detail FROM workers ORDER BY owner")
+        return [
+            WorkerReport(row["owner"], row["seen_at"], bool(row["model_available"]), row["detail"] or "")
+            for row in rows
+        ]
 
     def _one(self, column: str, value: Any) -> Study | None:
         rows = self._ledger.db.query(f"SELECT * FROM studies WHERE {column} = ?", [value])  # noqa: S608

@@ -19,6 +19,8 @@ from triage.ledger.connection import Ledger
 from triage.ledger.rows import record_event, study_from, update_study
 from triage.study import Claim, NotAnalysedReason, Study, StudyState
 
+FORGET_WORKER_S = 86_400.0
+
 
 class WorkQueue:
     """The worker's side of the ledger.
@@ -160,6 +162,22 @@ class WorkQueue:
                 detail=cause,
             )
             record_event(db, uid, "given_back", now=now, actor=claim.owner, detail=cause)
+
+    def report(self, *, owner: str, model_available: bool, detail: str, now: float) -> None:
+        """Say that this worker lives, and whether it can reach its model; forget workers unseen for a day."""
+        with self._ledger.transaction() as db:
+            db.execute(
+                "INSERT INTO workers (owner, seen_at, model_available, detail) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (owner) DO UPDATE SET seen_at = excluded.seen_at,"
+                " model_available = excluded.model_available, detail = excluded.detail",
+                [owner, now, int(model_available), detail],
+            )
+            db.execute("DELETE FROM workers WHERE seen_at < ?", [now - FORGET_WORKER_S])
+
+    def leave(self, owner: str) -> None:
+        """Say that this worker has stopped in good order."""
+        with self._ledger.transaction() as db:
+            db.execute("DELETE FROM workers WHERE owner = ?", [owner])
 
     def queue_again(self, study_instance_uid: str, *, actor: str, now: float) -> bool:
         """Queue an ended study for another run, asked for by a person; False if it has not ended."""

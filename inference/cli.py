@@ -1,0 +1,67 @@
+"""The command `ich-triage work`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from pathlib import Path
+
+import click
+import structlog
+
+from triage import logs
+from triage.errors import TriageError
+from triage.settings import Settings, load_settings
+
+log = structlog.get_logger()
+
+
+@click.command(epilog="Example: ich-triage work --config triage.toml")
+@click.option("--config", type=click.Path(path_type=Path), help="TOML file; default: defaults and environment only.")
+@click.option("--once", is_flag=True, help="End when no study is waiting, instead of waiting for more.")
+def work(config: Path | None, once: bool) -> None:
+    """Read queued studies through the model until stopped; the study in hand is finished first.
+
+    Any number of workers may run, on this host or on others that share the storage folder.
+    """
+    try:
+        settings = load_settings(config)
+        logs.configure(settings.log, process="worker")
+        run(settings, once=once)
+    except TriageError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def run(settings: Settings, *, once: bool) -> None:
+    """Start one worker and run it until SIGTERM or SIGINT."""
+    from inference.serving_client import ServingClient
+    from inference.worker import Worker
+    from triage.ledger import Ledger
+    from triage.ledger.studies import Studies
+    from triage.ledger.work import WorkQueue
+
+    options = settings.worker
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    ledger = Ledger(settings.storage.ledger_path)
+    with ServingClient(options.endpoint, options.model_name, timeout_s=options.request_timeout_s) as network:
+        worker = Worker(
+            queue=WorkQueue(ledger, max_attempts=options.max_attempts),
+            studies=Studies(ledger),
+            folder=settings.storage.folder,
+            network=network,
+            owner=f"{socket.gethostname()}:{os.getpid()}",
+            lease_s=options.lease_s,
+            retry_after_s=options.retry_after_s,
+        )
+        log.info("worker_started", model=options.model_name, endpoint=options.endpoint)
+        if once:
+            while worker.run_once() and not stop.is_set():
+                pass
+        else:
+            worker.run(stop, poll_interval_s=options.poll_interval_s)
+    ledger.close()
+    log.info("worker_stopped")
