@@ -1,0 +1,49 @@
+# make demo    starts everything on loopback and pushes head CTs through it     (FROM=folder, ONCE=1)
+# make test    installs what it lacks, then lint, types, import contract, tests
+# make bench   time from the last image to the flag on the list; bench-intake, bench-endpoint, bench-worklist, ...
+
+SHELL := /bin/bash
+PYTHON ?= python3.11
+BIN := .venv/bin
+STAMP := .venv/.installed-from-dev
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: demo test lint types tests debian-packages bench lock clean
+
+demo: $(STAMP)
+	@$(BIN)/python demo.py $(if $(FROM),--from "$(FROM)") $(if $(ONCE),--once)
+
+test: $(STAMP) debian-packages lint types tests
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+tests: $(STAMP)
+	$(BIN)/python -m pytest
+
+debian-packages:
+	@bash tests/install_debian_packages.sh
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.time_to_flag
+
+# The lock files name versions and hashes, never an index.
+lock:
+	for extra in listener worker server worklist train; do \
+	  uv pip compile -q pyproject.toml --extra $$extra --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-header -c requirements/dev.txt -o requirements/$$extra.txt; \
+	done
+	uv pip compile -q pyproject.toml --all-extras --group dev --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header -o requirements/dev.txt
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@bash requirements/make_venv.sh "$(PYTHON)"
+	@touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
