@@ -34,6 +34,16 @@ class ListenerSettings(BaseModel, frozen=True, extra="forbid"):
     ae_title: str = Field(default="ICHTRIAGE", min_length=1, max_length=16)  # PS3.5 6.2, VR AE
     host: str = "0.0.0.0"  # noqa: S104 - a PACS is another host; one machine only: 127.0.0.1
     port: int = Field(default=11112, ge=0, le=65535)  # 0: any free one, printed at start
+    require_called_ae_title: bool = True  # reject associations for another AE title than ours
+    max_associations: int = Field(default=64, ge=1)  # open at once; more are rejected for the time being
+    max_pdu_bytes: int = Field(default=131072, ge=4096, le=1048576)  # asked of senders; larger PDUs are faster
+    network_timeout_s: float = Field(default=60.0, gt=0)  # an association without a word for this long is aborted
+    negotiation_timeout_s: float = Field(default=15.0, gt=0)  # a connection must ask for an association within this
+    min_free_bytes: int = Field(default=2_000_000_000, ge=0)  # below this much free disk, images are refused (0xA700)
+    settle_s: float = Field(default=1.0, ge=0)  # after the release of a whole study: another association may follow
+    quiet_period_s: float = Field(default=20.0, gt=0)  # without evidence, a study is complete after this much silence
+    cap_s: float = Field(default=60.0, gt=0)  # with something missing, it goes on as partial after this much silence
+    head_coverage_mm: float = Field(default=100.0, gt=0)  # along the normal; less is no whole head
 
 
 class WorkerSettings(BaseModel, frozen=True, extra="forbid"):
@@ -46,6 +56,22 @@ class WorkerSettings(BaseModel, frozen=True, extra="forbid"):
     poll_interval_s: float = Field(default=0.25, gt=0)  # how often an idle worker looks for a queued study
     retry_after_s: float = Field(default=2.0, gt=0)  # a study waits this long when the model is away
     max_attempts: int = Field(default=3, ge=1)  # runs of one study that may end in a killed worker
+
+
+class ServerSettings(BaseModel, frozen=True, extra="forbid"):
+    """The embedded model server, which answers as TF Serving does."""
+
+    models_folder: Path = Path("models")  # one folder a model, and in it one a version: models/ich_unet/1/
+    host: str = "127.0.0.1"  # the endpoint has no sign-in: other hosts only in a closed network
+    port: int = Field(default=8500, ge=0, le=65535)  # gRPC; 0: any free one, printed at start
+    poll_interval_s: float = Field(default=1.0, gt=0)  # how often the folders are looked at for new versions
+    load_retries: int = Field(default=0, ge=0)  # further tries for a version that fails to load
+    load_retry_interval_s: float = Field(default=60.0, ge=0)  # between them
+    intra_op_threads: int = Field(default=0, ge=0)  # threads of one operation; 0: as many as the machine has cores
+    inter_op_threads: int = Field(default=0, ge=0)  # operations at once; 0: as many as the machine has cores
+    grpc_threads: int = Field(default=8, ge=2)  # requests answered at once
+    requests_in_flight: int = Field(default=128, ge=1)  # answered and waiting; more get RESOURCE_EXHAUSTED
+    largest_message_bytes: int = Field(default=2**31 - 1, gt=0, le=2**31 - 1)  # of one request
 
 
 class LogSettings(BaseModel, frozen=True, extra="forbid"):
@@ -69,6 +95,7 @@ class Settings(BaseSettings):
     storage: StorageSettings = StorageSettings()
     listener: ListenerSettings = ListenerSettings()
     worker: WorkerSettings = WorkerSettings()
+    server: ServerSettings = ServerSettings()
     log: LogSettings = LogSettings()
 
     @classmethod

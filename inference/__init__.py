@@ -1,0 +1,1 @@
+"""The worker that reads queued studies through the model, and the embedded model server."""

@@ -1,0 +1,306 @@
+"""Keeps the wanted versions of each model in memory, and hands them to requests.
+
+One thread polls the models' folders, loads and unloads, as TF Serving's manager does; a version that requests still
+use is unloaded after the last of them.
+
+Reference:
+    tensorflow_serving/core/aspired_versions_manager.cc, basic_manager.cc, servable_state_monitor.cc,
+    model_servers/server_core.cc.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+import structlog
+
+from inference.model_server.model_versions import (
+    ManagedVersion,
+    Phase,
+    Step,
+    VersionPolicy,
+    aspire,
+    next_step,
+    versions_on_disk,
+    wanted_versions,
+    without_ended,
+)
+from inference.model_server.statuses import OK, StatusError, invalid_argument, not_found
+
+if TYPE_CHECKING:
+    from inference.model_server.servable import Servable
+
+log = structlog.get_logger()
+
+LATEST = VersionPolicy()
+GIVE_UP_POLL_S = 0.2  # how soon a waiting start sees that it shall stop
+START, LOADING, AVAILABLE, UNLOADING, END = 10, 20, 30, 40, 50  # tensorflow.serving.ModelVersionStatus.State
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One model to serve."""
+
+    name: str
+    base_path: Path
+    policy: VersionPolicy = LATEST
+    labels: tuple[tuple[str, int], ...] = ()
+    platform: str = "tensorflow"
+
+
+@dataclass(frozen=True)
+class ManagerTimes:
+    """How often folders are polled, and how often a version that fails to load is tried again."""
+
+    poll_s: float = 1.0
+    load_retries: int = 0
+    retry_interval_s: float = 60.0
+
+
+@dataclass(frozen=True)
+class VersionStatus:
+    """What GetModelStatus says of one version; `code` is 0, or why it ended."""
+
+    version: int
+    state: int
+    code: int = OK
+    message: str = ""
+
+
+@dataclass
+class _Loaded:
+    servable: Servable
+    users: int = 0
+
+
+@dataclass
+class _Model:
+    config: ModelConfig
+    left_out: bool = False  # no longer configured: unloaded, its statuses stay
+    managed: dict[int, ManagedVersion] = field(default_factory=dict)
+    pending: dict[int, Path] | None = None  # wanted versions that wait for an unload
+    loaded: dict[int, _Loaded] = field(default_factory=dict)
+    statuses: dict[int, VersionStatus] = field(default_factory=dict)
+
+
+class ServableManager:
+    """Serves models from their folders.
+
+    Args:
+        load: gives the servable of a version folder, or raises StatusError.
+        times: of polling and of trying again.
+
+    `start()` begins to poll; `stop()` ends it and frees all servables.
+    """
+
+    def __init__(self, load: Callable[[Path], Servable], times: ManagerTimes) -> None:
+        self._load = load
+        self._times = times
+        self._models: dict[str, _Model] = {}
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._next_poll_s = 0.0
+        self._thread = threading.Thread(target=self._keep, name="servable-manager", daemon=True)
+
+    def start(self, configs: Sequence[ModelConfig]) -> None:
+        """Serve these models from now on."""
+        self.configure(configs)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop polling and free all servables."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join()
+        for model in self._models.values():
+            for loaded in model.loaded.values():
+                loaded.servable.close()
+            model.loaded.clear()
+
+    def configure(self, configs: Sequence[ModelConfig]) -> None:
+        """Take over a new list of models; those left out are unloaded, changed policies count from the next poll."""
+        with self._changed:
+            for model in self._models.values():
+                model.left_out = True
+            for config in configs:
+                model = self._models.setdefault(config.name, _Model(config))
+                model.config, model.left_out = config, False
+            self._next_poll_s = 0.0  # at once
+            self._changed.notify_all()
+
+    def configs(self) -> list[ModelConfig]:
+        """Give the models that are to be served now."""
+        with self._changed:
+            return [model.config for model in self._models.values() if not model.left_out]
+
+    def wait_until_available(self, names: Sequence[str], give_up: threading.Event | None = None) -> None:
+        """Wait until each model has every wanted version in memory or failed; without limit where it has no version.
+
+        Args:
+            names: models to wait for.
+            give_up: when set, the waiting ends.
+
+        Raises:
+            StatusError: a model failed to load, or the waiting was given up.
+        """
+        with self._changed:
+            while not (self._stopping or all(self._settled(name) for name in names)):
+                if give_up is not None and give_up.is_set():
+                    break
+                self._changed.wait(GIVE_UP_POLL_S)
+            failed = [name for name in names if not self._models[name].loaded]
+            if failed:
+                raise self._not_available(failed)
+
+    @contextmanager
+    def servable(self, name: str, version: int | None, label: str | None = None) -> Iterator[tuple[Servable, int]]:
+        """Hold one version of a model for a request: the given one, the labelled one or the latest.
+
+        Raises:
+            StatusError: there is no such label, model or version in memory.
+        """
+        with self._changed:
+            if label is not None:
+                version = self._labelled(name, label)
+            loaded = self._models[name].loaded if name in self._models else {}
+            found = (max(loaded) if loaded else None) if version is None else version
+            if found is None or found not in loaded:
+                asked = f"Latest({name})" if version is None else f"Specific({name}, {version})"
+                raise not_found(f"Servable not found for request: {asked}")
+            held = loaded[found]
+            held.users += 1
+        try:
+            yield held.servable, found
+        finally:
+            with self._changed:
+                held.users -= 1
+                if not held.users:
+                    self._changed.notify_all()
+
+    def statuses(self, name: str) -> list[VersionStatus]:
+        """Give the statuses of all versions ever seen of a model, newest first."""
+        with self._changed:
+            known = self._models[name].statuses if name in self._models else {}
+            return [known[version] for version in sorted(known, reverse=True)]
+
+    def _labelled(self, name: str, label: str) -> int:
+        model = self._models.get(name)
+        labels: Mapping[str, int] = dict(model.config.labels) if model and not model.left_out else {}
+        if label not in labels:
+            raise invalid_argument(f"Unrecognized servable version label: {label}")
+        return labels[label]
+
+    def _settled(self, name: str) -> bool:
+        managed = self._models[name].managed.values()
+        return bool(managed) and all(each.phase in (Phase.READY, Phase.ERROR) for each in managed if each.aspired)
+
+    def _not_available(self, names: Sequence[str]) -> StatusError:
+        reasons = []
+        for name in names:
+            ended = [status for status in self._models[name].statuses.values() if status.state == END]
+            reasons += [f"{{{name} version: {each.version}}} due to error: {each.message}" for each in ended]
+        text = f"{len(names)} model(s) did not become available: {{{', '.join(reasons)}, }}"
+        return StatusError(grpc.StatusCode.UNKNOWN, text)
+
+    def _keep(self) -> None:
+        """Poll and step until stopped; runs in the manager's thread."""
+        while not self._stopping:
+            if time.monotonic() >= self._next_poll_s:
+                self._next_poll_s = time.monotonic() + self._times.poll_s
+                self._poll()
+            while not self._stopping and self._step_once():
+                pass
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: self._stopping or time.monotonic() >= self._next_poll_s,
+                    timeout=max(0.0, self._next_poll_s - time.monotonic()),
+                )
+
+    def _poll(self) -> None:
+        for model in list(self._models.values()):
+            try:
+                found = {} if model.left_out else versions_on_disk(model.config.base_path)
+            except OSError as error:  # gone or unreadable for a while: nothing changes
+                log.error("model_folder_unreadable", model=model.config.name, error_type=type(error).__name__)
+                continue
+            with self._changed:
+                model.pending = wanted_versions(found, model.config.policy)
+
+    def _step_once(self) -> bool:
+        """Take over pending versions and do at most one step of each model; tells whether one was done."""
+        stepped = False
+        for model in list(self._models.values()):
+            with self._changed:
+                self._take_pending(model)
+                step = next_step(model.managed.values())
+            if step is not None and not self._stopping:
+                self._do(model, step)
+                stepped = True
+        return stepped
+
+    def _take_pending(self, model: _Model) -> None:
+        model.managed = without_ended(model.managed)
+        if model.pending is None:
+            return
+        managed = aspire(model.managed, model.pending)
+        if managed is None:
+            return
+        for version in managed.keys() - model.managed.keys():
+            model.statuses[version] = VersionStatus(version, START)
+        model.managed, model.pending = without_ended(managed), None
+
+    def _do(self, model: _Model, step: Step) -> None:
+        if step.load:
+            self._load_version(model, step.version)
+        else:
+            self._unload_version(model, step.version)
+
+    def _load_version(self, model: _Model, version: int) -> None:
+        name, path = model.config.name, model.managed[version].path
+        self._note(model, version, Phase.LOADING, LOADING)
+        started_s = time.monotonic()
+        try:
+            servable = self._load_with_retries(path)
+        except StatusError as error:
+            log.error("version_failed", model=name, version=version, code=error.code.name, reason=error.message)
+            self._note(model, version, Phase.ERROR, END, error)
+            return
+        with self._changed:
+            model.loaded[version] = _Loaded(servable)
+            self._note(model, version, Phase.READY, AVAILABLE)
+        log.info("version_available", model=name, version=version, seconds=round(time.monotonic() - started_s, 3))
+
+    def _load_with_retries(self, path: Path) -> Servable:
+        for _ in range(self._times.load_retries):
+            try:
+                return self._load(path)
+            except StatusError as error:
+                log.warning("version_load_retried", code=error.code.name, waited_s=self._times.retry_interval_s)
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopping, self._times.retry_interval_s)
+        return self._load(path)
+
+    def _unload_version(self, model: _Model, version: int) -> None:
+        self._note(model, version, Phase.UNLOADING, UNLOADING)
+        with self._changed:
+            held = model.loaded.pop(version)
+            self._changed.wait_for(lambda: held.users == 0)
+        held.servable.close()
+        self._note(model, version, Phase.DISABLED, END)
+        log.info("version_unloaded", model=model.config.name, version=version)
+
+    def _note(self, model: _Model, version: int, phase: Phase, state: int, error: StatusError | None = None) -> None:
+        with self._changed:
+            model.managed[version] = replace(model.managed[version], phase=phase)
+            code, message = (error.code.value[0], error.message) if error else (OK, "")
+            model.statuses[version] = VersionStatus(version, state, code, message)
+            self._changed.notify_all()

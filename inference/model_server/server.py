@@ -1,0 +1,115 @@
+"""The embedded model server: models from a folder, gRPC on a port."""
+
+from __future__ import annotations
+
+import threading
+from concurrent import futures
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from inference.model_server.grpc_services import RawMethods, serving_methods
+from inference.model_server.servable import SessionThreads, load_servable
+from inference.model_server.servable_manager import ManagerTimes, ModelConfig, ServableManager
+from inference.model_server.statuses import StatusError
+from triage.errors import ConfigError, ServingError
+from triage.settings import ServerSettings
+
+log = structlog.get_logger()
+
+HEALTH_NAMES = ("", "ModelService", "PredictionService")  # the short names that TF Serving registers
+STOP_GRACE_S = 5.0  # for requests under way when the server is told to stop
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where the server listens."""
+
+    grpc: int
+
+
+class ModelServer:
+    """Serves models until stopped.
+
+    Args:
+        settings: folder, ports, threads and limits.
+    """
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self._settings = settings
+        threads = SessionThreads(settings.intra_op_threads, settings.inter_op_threads)
+        times = ManagerTimes(settings.poll_interval_s, settings.load_retries, settings.load_retry_interval_s)
+        self.manager = ServableManager(lambda path: load_servable(path, threads), times)
+        self._health = health.HealthServicer(experimental_non_blocking=True)
+        self._grpc: grpc.Server | None = None
+
+    def start(self, give_up: threading.Event | None = None) -> Ports:
+        """Load the models, then open the port: whoever can connect is answered.
+
+        Args:
+            give_up: when set, waiting for models ends.
+
+        Raises:
+            ConfigError: there is no model folder, or the port cannot be had.
+            ServingError: a model failed to load.
+        """
+        configs = model_configs(self._settings.models_folder)
+        self.manager.start(configs)
+        try:
+            self.manager.wait_until_available([config.name for config in configs], give_up)
+        except StatusError as error:
+            self.stop()
+            raise ServingError(f"Failed to start server. Error: {error.message}", code=error.code.name) from error
+        ports = Ports(self._open_grpc())
+        log.info("server_ready", grpc_port=ports.grpc)
+        return ports
+
+    def stop(self) -> None:
+        """Answer what is under way, close the port and free the models."""
+        self._health.enter_graceful_shutdown()
+        if self._grpc is not None:
+            self._grpc.stop(STOP_GRACE_S).wait()
+        self.manager.stop()
+
+    def _open_grpc(self) -> int:
+        settings = self._settings
+        server = grpc.server(
+            futures.ThreadPoolExecutor(settings.grpc_threads, thread_name_prefix="grpc"),
+            handlers=[RawMethods(serving_methods(self.manager))],
+            maximum_concurrent_rpcs=settings.requests_in_flight,
+            options=[
+                ("grpc.max_receive_message_length", settings.largest_message_bytes),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a silent half of the traffic
+            ],
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        for name in HEALTH_NAMES:
+            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        try:
+            port = server.add_insecure_port(f"{settings.host}:{settings.port}")
+        except RuntimeError as error:
+            raise ConfigError(
+                f"Port {settings.port} of {settings.host} cannot be had: is another server on it?"
+            ) from error
+        server.start()
+        self._grpc = server
+        return port
+
+
+def model_configs(models_folder: Path) -> list[ModelConfig]:
+    """Find the models of a folder: each sub-folder is one, named as it is.
+
+    Raises:
+        ConfigError: the folder is missing, or has no sub-folder.
+    """
+    try:
+        names = sorted(child.name for child in models_folder.iterdir() if child.is_dir() and child.name[0] not in "._")
+    except OSError as error:
+        raise ConfigError(f"The models folder cannot be read: {error.strerror}: {models_folder}.") from error
+    if not names:
+        raise ConfigError(f"No model is in {models_folder}; expected a folder a model, e.g. ich_unet/1/saved_model.pb.")
+    return [ModelConfig(name, (models_folder / name).resolve()) for name in names]

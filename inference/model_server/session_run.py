@@ -1,0 +1,116 @@
+"""Runs a session as TF Serving runs it: no silent cast, and no check of shapes beyond the graph's own.
+
+`Session.run` casts double to float and refuses shapes that differ from the declared ones; TF Serving does neither.
+`DirectRun` calls the C session below it. That entry is only half public, so it is used where it is present and
+`PublicRun` stands in elsewhere, with a type check of its own; `tests/inference/test_session_run.py` holds both to the
+same answers on the pinned TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+Array = npt.NDArray[Any]
+
+
+class Run(Protocol):
+    """Runs one session."""
+
+    def __call__(self, feeds: Mapping[str, Array], fetches: Sequence[str], timeout_ms: int) -> list[Array]:
+        """Feed arrays by tensor name and give the fetched ones; `timeout_ms` 0 waits without limit.
+
+        Raises:
+            tf.errors.OpError: the run failed, or a name is not in the graph.
+        """
+
+
+def session_run(session: tf.compat.v1.Session) -> Run:
+    """Give the direct way to run a session, or the public one where TensorFlow lacks the direct one."""
+    try:
+        return DirectRun(session)
+    except (ImportError, AttributeError):
+        return PublicRun(session)
+
+
+class DirectRun:
+    """Calls the C session (TF_SessionRun) as TF Serving does; it lets other threads run meanwhile."""
+
+    def __init__(self, session: tf.compat.v1.Session) -> None:
+        from tensorflow.python.client import pywrap_tf_session
+
+        self._session = session
+        self._handle = session._session
+        self._run = pywrap_tf_session.TF_SessionRun_wrapper
+        self._options = _RunOptionsBuffer(pywrap_tf_session)
+        self._outputs: dict[str, Any] = {}
+
+    def __call__(self, feeds: Mapping[str, Array], fetches: Sequence[str], timeout_ms: int) -> list[Array]:
+        """Run once; see `Run`."""
+        fed = {self._output(name): array for name, array in feeds.items()}
+        fetched = [self._output(name) for name in fetches]
+        if not timeout_ms:
+            return _arrays(self._run(self._handle, None, fed, fetched, [], None))
+        with self._options.of(timeout_ms) as options:
+            return _arrays(self._run(self._handle, options, fed, fetched, [], None))
+
+    def _output(self, name: str) -> Any:
+        if name not in self._outputs:
+            self._outputs[name] = _tensor(self._session.graph, name)._as_tf_output()
+        return self._outputs[name]
+
+
+class PublicRun:
+    """Calls `Session.run`, with the check of types that it lacks. It refuses shapes other than the declared ones."""
+
+    def __init__(self, session: tf.compat.v1.Session) -> None:
+        self._session = session
+
+    def __call__(self, feeds: Mapping[str, Array], fetches: Sequence[str], timeout_ms: int) -> list[Array]:
+        """Run once; see `Run`."""
+        for place, (name, array) in enumerate(feeds.items()):
+            expected, provided = _tensor(self._session.graph, name).dtype, tf.dtypes.as_dtype(array.dtype)
+            if expected != provided:
+                message = f"Expects arg[{place}] to be {expected.name} but {provided.name} is provided"
+                raise tf.errors.InvalidArgumentError(None, None, message)
+        options = tf.compat.v1.RunOptions(timeout_in_ms=timeout_ms)
+        wanted = [_tensor(self._session.graph, name) for name in fetches]
+        try:
+            values = self._session.run(wanted, dict(feeds), options=options)
+        except ValueError as error:  # a shape that differs from the declared one
+            raise tf.errors.InvalidArgumentError(None, None, str(error)) from error
+        return _arrays(values)
+
+
+class _RunOptionsBuffer:
+    """Makes the C buffer that carries RunOptions into one run, and frees it after."""
+
+    def __init__(self, pywrap_tf_session: Any) -> None:
+        self._new = pywrap_tf_session.TF_NewBufferFromString
+        self._delete = pywrap_tf_session.TF_DeleteBuffer
+
+    @contextmanager
+    def of(self, timeout_ms: int) -> Iterator[Any]:
+        buffer = self._new(tf.compat.v1.RunOptions(timeout_in_ms=timeout_ms).SerializeToString())
+        try:
+            yield buffer
+        finally:
+            self._delete(buffer)
+
+
+def _arrays(values: Sequence[Any]) -> list[Array]:
+    """Give scalars, which TensorFlow hands over as plain values, as arrays too."""
+    return [np.asarray(value, object if isinstance(value, bytes) else None) for value in values]
+
+
+def _tensor(graph: tf.Graph, name: str) -> Any:
+    try:
+        return graph.get_tensor_by_name(name if ":" in name else f"{name}:0")
+    except (KeyError, ValueError) as error:
+        message = f"Tensor {name}, specified in either feed_devices or fetch_devices was not found in the Graph"
+        raise tf.errors.InvalidArgumentError(None, None, message) from error

@@ -1,0 +1,57 @@
+"""The command `ich-triage serve`: the embedded model server."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import click
+
+from triage import logs
+from triage.errors import TriageError
+from triage.settings import ServerSettings, load_settings
+
+
+@click.command(
+    epilog="Example: ich-triage serve --models models --port 8500",
+    context_settings={"show_default": True},
+)
+@click.option("--config", type=click.Path(path_type=Path), help="TOML file with settings.")
+@click.option("--models", "models_folder", type=click.Path(path_type=Path), help="Folder of models. [default: models]")
+@click.option("--host", help="Address to listen on. [default: 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="gRPC port; 0 takes a free one. [default: 8500]")
+def serve(config: Path | None, **options: Any) -> None:
+    """Serve the models of a folder as TF Serving does, until stopped.
+
+    Once the models can answer, one line of JSON on stdout tells the ports: {"grpc_port": 8500}.
+    """
+    try:
+        settings = load_settings(config)
+        logs.configure(settings.log, process="server")
+        given = {name: value for name, value in options.items() if value is not None}
+        serve_until_stopped(settings.server.model_copy(update=given))
+    except TriageError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def serve_until_stopped(settings: ServerSettings) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        TriageError: the server cannot start.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    from inference.model_server.server import ModelServer  # TensorFlow takes seconds: not before the settings are sound
+
+    server = ModelServer(settings)
+    ports = server.start(give_up=stop)
+    click.echo(json.dumps({"grpc_port": ports.grpc}))
+    sys.stdout.flush()
+    stop.wait()
+    server.stop()
