@@ -64,6 +64,7 @@ class ServerSettings(BaseModel, frozen=True, extra="forbid"):
     models_folder: Path = Path("models")  # one folder a model, and in it one a version: models/ich_unet/1/
     host: str = "127.0.0.1"  # the endpoint has no sign-in: other hosts only in a closed network
     port: int = Field(default=8500, ge=0, le=65535)  # gRPC; 0: any free one, printed at start
+    rest_port: int = Field(default=8501, ge=0, le=65535)  # HTTP, JSON and metrics; 0: any free one
     poll_interval_s: float = Field(default=1.0, gt=0)  # how often the folders are looked at for new versions
     load_retries: int = Field(default=0, ge=0)  # further tries for a version that fails to load
     load_retry_interval_s: float = Field(default=60.0, ge=0)  # between them

@@ -36,11 +36,11 @@ def write_threshold_model(folder: Path, *, threshold_hu: float = 50.0) -> None:
             self.threshold_hu = tf.Variable(threshold_hu)
 
         @tf.function(input_signature=[tf.TensorSpec([None, 8, 6, 3], tf.int16, name="hu")], autograph=False)
-        def probability(self, hu):  # noqa: ANN001, ANN202
+        def probability(self, hu):
             return {"probability": tf.cast(tf.cast(hu[..., 1], tf.float32) > self.threshold_hu, tf.float32)}
 
         @tf.function(input_signature=[], autograph=False)
-        def spec(self):  # noqa: ANN202
+        def spec(self):
             return {"json": tf.constant(json.dumps(SPEC))}
 
     model = Threshold()
