@@ -11,7 +11,15 @@ from typing import Any
 from sqlite_utils import Database
 
 from triage.ledger.connection import Ledger
-from triage.ledger.rows import instance_from, instance_row, next_change, record_event, study_from, update_study
+from triage.ledger.rows import (
+    instance_from,
+    instance_row,
+    move_study,
+    next_change,
+    record_event,
+    study_from,
+    update_study,
+)
 from triage.study import Instance, PatientHeader, ReadingState, Study, StudyState
 
 
@@ -111,10 +119,10 @@ class Intake:
             ).fetchone()
             if row is None:
                 return False
-            update_study(
+            move_study(
                 db,
                 study_instance_uid,
-                state=StudyState.QUEUED.value,
+                StudyState.QUEUED,
                 complete_at=now,
                 queued_at=now,
                 completed_by=completed_by,
@@ -179,11 +187,11 @@ def _grow_study(db: Database, received: Received, *, now: float) -> None:
     if state == StudyState.RECEIVING.value:
         update_study(db, uid, **grown)
         return
-    update_study(
+    move_study(
         db,
         uid,
+        StudyState.RECEIVING,
         **grown,
-        state=StudyState.RECEIVING.value,
         revision=revision + 1,
         fence=fence + 1,  # a worker that still runs it finds its lease lost
         lease_owner=None,

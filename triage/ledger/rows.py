@@ -10,7 +10,8 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from triage.study import Instance, NotAnalysedReason, PatientHeader, ReadingState, Study, StudyState
+from triage.errors import StoreError
+from triage.study import NEXT_STATES, Instance, NotAnalysedReason, PatientHeader, ReadingState, Study, StudyState
 
 Row = Mapping[str, Any]
 
@@ -75,6 +76,19 @@ def update_study(db: Database, study_instance_uid: str, **values: Any) -> None:
         f"UPDATE studies SET {assignments} WHERE study_instance_uid = ?",  # noqa: S608
         [*values.values(), study_instance_uid],
     )
+
+
+def move_study(db: Database, study_instance_uid: str, state: StudyState, **values: Any) -> None:
+    """Take a study to another state, by the table of allowed transitions; call inside a write transaction.
+
+    Raises:
+        StoreError: the table does not allow it; a fault of the caller.
+    """
+    row = db.execute("SELECT state FROM studies WHERE study_instance_uid = ?", [study_instance_uid]).fetchone()
+    if row is None or state not in NEXT_STATES[StudyState(row[0])]:
+        found = "an unknown study" if row is None else row[0]
+        raise StoreError(f"No study goes from {found} to {state.value}.")
+    update_study(db, study_instance_uid, state=state.value, **values)
 
 
 def _numbers_text(numbers: tuple[float, ...] | None) -> str | None:

@@ -16,7 +16,7 @@ from sqlite_utils import Database
 from triage.errors import LeaseLost
 from triage.finding import Finding, SeriesChoice
 from triage.ledger.connection import Ledger
-from triage.ledger.rows import record_event, study_from, update_study
+from triage.ledger.rows import move_study, record_event, study_from
 from triage.study import Claim, NotAnalysedReason, Study, StudyState
 
 FORGET_WORKER_S = 86_400.0
@@ -151,10 +151,10 @@ class WorkQueue:
         with self._ledger.transaction() as db:
             _check_fence(db, claim)
             uid = claim.study.study_instance_uid
-            update_study(
+            move_study(
                 db,
                 uid,
-                state=StudyState.QUEUED.value,
+                StudyState.QUEUED,
                 not_before=not_before,
                 attempts=max(0, claim.study.attempts - 1),
                 lease_owner=None,
@@ -186,8 +186,8 @@ class WorkQueue:
             row = db.execute("SELECT state FROM studies WHERE study_instance_uid = ?", [study_instance_uid]).fetchone()
             if row is None or row[0] not in ended:
                 return False
-            update_study(
-                db, study_instance_uid, state=StudyState.QUEUED.value, queued_at=now, not_before=None, attempts=0,
+            move_study(
+                db, study_instance_uid, StudyState.QUEUED, queued_at=now, not_before=None, attempts=0,
                 reason=None, detail="",
             )  # fmt: skip
             record_event(db, study_instance_uid, "queued_again", now=now, actor=actor)
@@ -220,10 +220,13 @@ def _next_row(db: Database, *, now: float) -> dict[str, Any] | None:
 def _take(db: Database, row: dict[str, Any], *, owner: str, expires_at: float, now: float) -> Claim:
     fence = row["fence"] + 1
     uid = row["study_instance_uid"]
-    update_study(
+    if row["state"] == StudyState.RUNNING.value:
+        record_event(db, uid, "lease_lapsed", now=now, actor=row["lease_owner"] or "")
+        move_study(db, uid, StudyState.QUEUED)
+    move_study(
         db,
         uid,
-        state=StudyState.RUNNING.value,
+        StudyState.RUNNING,
         started_at=now,
         attempts=row["attempts"] + 1,
         lease_owner=owner,
@@ -244,10 +247,10 @@ def _check_fence(db: Database, claim: Claim) -> None:
 
 
 def _end(db: Database, claim: Claim, state: StudyState, **values: Any) -> None:
-    update_study(
+    move_study(
         db,
         claim.study.study_instance_uid,
-        state=state.value,
+        state,
         lease_owner=None,
         lease_expires_at=None,
         not_before=None,
@@ -259,9 +262,7 @@ def _fail(db: Database, study: Study, cause: str, *, actor: str, now: float) -> 
     uid = study.study_instance_uid
     _supersede(db, study)
     _add_analysis(db, study, StudyState.FAILED, now=now, detail=cause)
-    update_study(
-        db, uid, state=StudyState.FAILED.value, detail=cause, lease_owner=None, lease_expires_at=None, found_at=now
-    )
+    move_study(db, uid, StudyState.FAILED, detail=cause, lease_owner=None, lease_expires_at=None, found_at=now)
     record_event(db, uid, "failed", now=now, actor=actor, detail=cause)
 
 
