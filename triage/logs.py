@@ -22,6 +22,7 @@ ALLOWED_KEYS = frozenset(
     study_id analysis_id revision attempt attempts instances slices slabs bytes count seconds waited_s
     calling_ae_title called_ae_title peer_host port host status association contexts
     model version endpoint code flagged series_considered completed_by evidence partial
+    leftovers quarantined
     grpc_port rest_port workers threads signal setting username role method route http_status
     """.split()
 )

@@ -264,3 +264,10 @@ def m301_workers(db: Database) -> None:
         pk="owner",
         not_null={"seen_at", "model_available"},
     )
+
+
+@migrations()
+def m101_paths_indexed(db: Database) -> None:
+    """Find the row of a file: what the listener asks at start for each file that it did not see recorded."""
+    db.table("instances").create_index(["path"])
+    db.table("conflicts").create_index(["path"])

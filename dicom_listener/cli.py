@@ -1,0 +1,119 @@
+"""The commands of the C-STORE port: listen, send, echo."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections import Counter
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from dicom_listener.listener import Listener
+from dicom_listener.sending import Peer, PeerUnreachable, Sent, echo, find_files, send_files
+from triage import logs
+from triage.errors import ConfigError, StoreError
+from triage.settings import load_settings
+
+FAILED = 1
+USAGE = 2
+
+
+@click.command("listen")
+@click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="Settings, a TOML file.")
+def listen(config: Path | None) -> None:
+    """Receive images by C-STORE until SIGTERM or Ctrl-C.
+
+    One line on stdout says that the port is open: {"dicom_port": 11112}.
+
+    Example: ich-triage listen --config triage.toml
+    """
+    try:
+        settings = load_settings(config)
+        logs.configure(settings.log, process="listener")
+        listener = Listener(settings)
+        stopping = _stop_on_signals()
+        listener.start()
+    except ConfigError as error:
+        raise _failure(error, USAGE) from error
+    except (OSError, StoreError) as error:
+        raise _failure(error, FAILED) from error
+    click.echo(json.dumps({"dicom_port": listener.port}))
+    stopping.wait()
+    listener.stop()
+
+
+@click.command("send")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--host", default="127.0.0.1", show_default=True, help="Host of the receiver.")
+@click.option("--port", default=11112, show_default=True, type=click.IntRange(1, 65535), help="TCP port.")
+@click.option("--called-aet", default="ICHTRIAGE", show_default=True, help="AE title of the receiver.")
+@click.option("--calling-aet", default="ICHSEND", show_default=True, help="Our AE title.")
+@click.option("--associations", default=1, show_default=True, type=click.IntRange(1, 32), help="At once.")
+def send(paths: tuple[Path, ...], host: str, port: int, called_aet: str, calling_aet: str, associations: int) -> None:
+    """Send DICOM files, and folders of them, by C-STORE. Files that are no DICOM are counted and left out.
+
+    Exit code 1 if any image was not accepted.
+
+    Example: ich-triage send --port 11112 --associations 2 scans/
+    """
+    console = Console(stderr=True)
+    files, others = find_files(paths)
+    if others:
+        console.print(f"{others} other files left out.")
+    peer = Peer(host, port, called_aet, calling_aet)
+    bar = Progress(TextColumn("Sending"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console)
+    try:
+        with bar:
+            task = bar.add_task("send", total=len(files))
+            results = send_files(files, peer, associations=associations, on_sent=lambda _: bar.advance(task))
+    except PeerUnreachable as error:
+        raise _failure(error, FAILED) from error
+    click.echo(_summary(results))
+    if not files or not all(sent.accepted for sent in results):
+        raise SystemExit(FAILED)
+
+
+@click.command("echo")
+@click.argument("host")
+@click.argument("port", type=click.IntRange(1, 65535))
+@click.argument("called_aet")
+@click.option("--calling-aet", default="ICHSEND", show_default=True, help="Our AE title.")
+@click.option("--timeout", "timeout_s", default=10.0, show_default=True, help="Seconds to wait.")
+def echo_command(host: str, port: int, called_aet: str, calling_aet: str, timeout_s: float) -> None:
+    """Ask a DICOM peer whether it is there, by C-ECHO.
+
+    Example: ich-triage echo 127.0.0.1 11112 ICHTRIAGE
+    """
+    try:
+        status = echo(Peer(host, port, called_aet, calling_aet), timeout_s=timeout_s)
+    except PeerUnreachable as error:
+        raise _failure(error, FAILED) from error
+    click.echo(f"{called_aet} answers: 0x{status:04X}")
+    if status:
+        raise SystemExit(FAILED)
+
+
+def _summary(results: list[Sent]) -> str:
+    """Say how many images were accepted, and what the others were answered."""
+    accepted = sum(sent.accepted for sent in results)
+    refused = Counter("no answer" if sent.status is None else f"0x{sent.status:04X}"
+                      for sent in results if not sent.accepted)  # fmt: skip
+    answers = "".join(f", {count} {status}" for status, count in sorted(refused.items()))
+    return f"{accepted} of {len(results)} accepted{answers}"
+
+
+def _stop_on_signals() -> threading.Event:
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    return stopping
+
+
+def _failure(error: Exception, exit_code: int) -> SystemExit:
+    """Say what is wrong and what to do, on stderr."""
+    click.echo(str(error), err=True)
+    return SystemExit(exit_code)

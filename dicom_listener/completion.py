@@ -1,0 +1,112 @@
+"""When a study is complete: by evidence where there is any, by silence where there is none.
+
+`judge` is a function of what has arrived and of the time; `dicom_listener.completer` applies it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dicom_listener.coverage import FRAMES_OF_A_HEAD, SeriesCoverage, Wholeness, coverage_of, growing_series
+from triage.study import Instance
+
+
+@dataclass(frozen=True)
+class CompletionRules:
+    """How long to wait for what; all in seconds, but the coverage.
+
+    Attributes:
+        settle_s: after the last association's release, for one that follows at once.
+        quiet_period_s: without a new image, where positions and numbers give no evidence.
+        cap_s: without a new image, where the evidence says that something is missing; then it goes on as partial.
+        head_coverage_mm: along the normal; less is no whole head.
+    """
+
+    settle_s: float
+    quiet_period_s: float
+    cap_s: float
+    head_coverage_mm: float
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """How the images of one study came.
+
+    Attributes:
+        last_image_at: seconds since the epoch.
+        open_associations: that brought images of it and may bring more.
+        released_at: when the last of its associations ended; None while one is open.
+        aborted: that association was aborted or broke off: its sender will try again.
+        longest_gap_s: between associations of one study, as this sender has shown.
+    """
+
+    last_image_at: float
+    open_associations: int = 0
+    released_at: float | None = None
+    aborted: bool = False
+    longest_gap_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Complete:
+    """Queue it: the evidence, and whether something is missing as far as is known."""
+
+    completed_by: str  # "geometry", "counts", "silence" or "cap"
+    partial: bool = False
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Look again then, or when something happens."""
+
+    until: float  # seconds since the epoch
+
+
+def judge(instances: Sequence[Instance], arrival: Arrival, rules: CompletionRules, *, now: float) -> Complete | Wait:
+    """Say whether a study is complete.
+
+    Args:
+        instances: all that have arrived.
+        arrival: how they came.
+        rules: how long to wait.
+        now: seconds since the epoch.
+    """
+    series = [coverage_of(slices) for slices in growing_series(instances).values()]
+    evidence = _evidence(series, rules)
+    quiet_at = arrival.last_image_at + rules.quiet_period_s
+    if evidence and not arrival.open_associations and arrival.released_at is not None and not arrival.aborted:
+        settled_at = _settled_at(arrival, rules)
+        return Complete(evidence) if now >= settled_at else Wait(settled_at)
+    if _something_is_missing(series, arrival, evidence):
+        cap_at = arrival.last_image_at + rules.cap_s
+        return Complete("cap", partial=True) if now >= cap_at else Wait(cap_at)
+    return Complete("silence") if now >= quiet_at else Wait(quiet_at)
+
+
+def _evidence(series: Sequence[SeriesCoverage], rules: CompletionRules) -> str | None:
+    """Name the evidence that every series is whole and one covers a head; None: there is none."""
+    kinds = {item.wholeness for item in series}
+    if not kinds <= {Wholeness.WHOLE, Wholeness.NUMBERED} or not any(_covers_head(item, rules) for item in series):
+        return None
+    return "geometry" if kinds == {Wholeness.WHOLE} else "counts"
+
+
+def _covers_head(item: SeriesCoverage, rules: CompletionRules) -> bool:
+    if item.extent_mm:
+        return item.extent_mm >= rules.head_coverage_mm
+    return item.wholeness is Wholeness.NUMBERED and item.frames >= FRAMES_OF_A_HEAD
+
+
+def _settled_at(arrival: Arrival, rules: CompletionRules) -> float:
+    """Give when an association that follows at once would have come; a sender that splits studies gets longer."""
+    released_at = arrival.last_image_at if arrival.released_at is None else arrival.released_at
+    settle_s = min(max(rules.settle_s, 1.5 * arrival.longest_gap_s), rules.quiet_period_s)
+    return max(released_at, arrival.last_image_at) + settle_s
+
+
+def _something_is_missing(series: Sequence[SeriesCoverage], arrival: Arrival, evidence: str | None) -> bool:
+    if any(item.wholeness is Wholeness.HOLES for item in series):
+        return True
+    # an open association may rest on its study for longer than a pause between images; a whole one needs no more
+    return evidence is None and bool(series) and (arrival.aborted or arrival.open_associations > 0)

@@ -1,0 +1,100 @@
+"""Where instances lie on disk, and how they get there: whole or not at all.
+
+    incoming/                     temporary files; nothing here is an instance
+    instances/ab/cdef.../NAME     ab/cdef...: SHA-256 of the Study Instance UID
+    quarantine/                   data that could not be taken as an instance
+
+NAME holds hashes of the SOP Instance UID and of the data set, so that other content under a known UID never
+overwrites anything, and no text from outside ever becomes part of a path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from dicom_listener.disk import Bytes, Disk
+
+INCOMING = Path("incoming")
+INSTANCES = Path("instances")
+QUARANTINE = Path("quarantine")
+
+
+def instance_path(study_instance_uid: str, sop_instance_uid: str, sha256: str) -> Path:
+    """Give an instance's place below the storage folder."""
+    study = hashlib.sha256(study_instance_uid.encode()).hexdigest()
+    sop = hashlib.sha256(sop_instance_uid.encode()).hexdigest()
+    return INSTANCES / study[:2] / study[2:34] / f"{sop[:32]}-{sha256[:16]}.dcm"
+
+
+class InstanceStore:
+    """The storage folder of one listener.
+
+    Args:
+        folder: on a local disk; `incoming/` must be on the same file system as the rest, for renames.
+        disk: the file operations.
+    """
+
+    def __init__(self, folder: Path, disk: Disk) -> None:
+        self.folder = folder
+        self._disk = disk
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+
+    def prepare(self) -> None:
+        """Make the folders.
+
+        Raises:
+            OSError: the storage folder cannot be written.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for part in (INCOMING, INSTANCES, QUARANTINE):
+            self._disk.make_folder(self.folder / part)
+        self._disk.sync_folder(self.folder)
+
+    def keep(self, parts: Sequence[Bytes], path: Path) -> None:
+        """Write a file under its final name; `sync_names` makes the name durable.
+
+        Raises:
+            OSError: nothing is left of it.
+        """
+        target = self.folder / path
+        temporary = self.folder / INCOMING / f"{os.getpid()}-{next(self._numbers)}.part"
+        try:
+            self._disk.write(temporary, parts)
+            self._make_folders(path.parent)
+            # rename last: a half-written file must never look like an instance
+            self._disk.rename(temporary, target)
+        except OSError:
+            self._disk.remove(temporary)
+            raise
+
+    def sync_names(self, paths: Iterable[Path]) -> None:
+        """Wait until the names of these files are on the disk: once a folder, however many files."""
+        for folder in {path.parent for path in paths}:
+            self._disk.sync_folder(self.folder / folder)
+
+    def quarantine(self, parts: Sequence[Bytes], sha256: str) -> Path:
+        """Keep data that is no instance, once for the same content; give its path below the storage folder."""
+        path = QUARANTINE / f"{sha256[:32]}.bin"
+        if not (self.folder / path).exists():
+            self.keep(parts, path)
+            self.sync_names([path])
+        return path
+
+    def free_bytes(self) -> int:
+        """Give how much may still be written."""
+        return self._disk.free_bytes(self.folder)
+
+    def _make_folders(self, folder: Path) -> None:
+        """Make missing folders one by one, each durable in its parent before anything is put into it."""
+        if (self.folder / folder).is_dir():
+            return
+        with self._lock:
+            for part in [*reversed(folder.parents[:-1]), folder]:
+                if self._disk.make_folder(self.folder / part):
+                    self._disk.sync_folder((self.folder / part).parent)

@@ -1,0 +1,223 @@
+"""The listener: everything between the C-STORE port and the ledger, started and stopped as one."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import structlog
+from pynetdicom import AE, _config, build_context, evt
+from pynetdicom._globals import DEFAULT_TRANSFER_SYNTAXES
+
+from dicom_listener.arrivals import Arrivals
+from dicom_listener.association import TriageRequestHandler, TriageServer
+from dicom_listener.completer import Completer
+from dicom_listener.completion import CompletionRules
+from dicom_listener.contexts import VERIFICATION, supported_contexts
+from dicom_listener.disk import Disk
+from dicom_listener.instance_store import InstanceStore
+from dicom_listener.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_listener.receiver import Receiver, StoreRequest
+from dicom_listener.recorder import Recorder
+from dicom_listener.recovery import mark_alive, recover
+from triage.errors import ConfigError
+from triage.ledger import Ledger
+from triage.ledger.intake import Intake
+from triage.settings import ListenerSettings, Settings
+
+log = structlog.get_logger()
+
+LOCK_FILE = Path("listener.lock")
+ALIVE_EVERY_S = 30.0
+ACCEPT_POLL_S = 0.1  # how soon the accepting loop notices that it is to end
+LAST_WORDS_S = 2.0  # at the end, open associations have this long to finish the instance they are sending
+
+
+class Listener:
+    """One C-STORE port on one storage folder.
+
+    Args:
+        settings: of storage and listener.
+        disk: the file operations.
+
+    Attributes:
+        port: the TCP port, known once started.
+    """
+
+    def __init__(self, settings: Settings, *, disk: Disk | None = None) -> None:
+        self._settings = settings.listener
+        self._folder = settings.storage.folder
+        self._disk = disk or Disk()
+        self._ledger_path = settings.storage.ledger_path
+        self._stopping = threading.Event()
+        self.port = 0
+
+    def start(self) -> None:
+        """Recover from the last end, then open the port.
+
+        Raises:
+            ConfigError: another listener uses the folder, or the port cannot be opened.
+            OSError: the storage folder cannot be written.
+            StoreError: the ledger cannot be opened.
+        """
+        settings = self._settings
+        store = InstanceStore(self._folder, self._disk)
+        store.prepare()
+        self._lock = _locked(self._folder / LOCK_FILE)
+        self._ledger = Ledger(self._ledger_path)
+        self._intake = Intake(self._ledger)
+        recovered = recover(self._folder, self._intake, now=time.time())
+        log.info("recovered", leftovers=recovered.leftovers_removed, instances=recovered.orphans_registered,
+                 quarantined=recovered.orphans_quarantined)  # fmt: skip
+        self._arrivals = Arrivals(gap_max_s=settings.quiet_period_s)
+        self._recorder = Recorder(self._intake, store)
+        self._receiver = Receiver(
+            store, self._recorder, self._intake, self._arrivals, min_free_bytes=settings.min_free_bytes
+        )
+        self._completer = Completer(self._intake, self._arrivals, completion_rules(settings))
+        self._server = self._open_port()
+        self._recorder.start()
+        self._completer.start()
+        self._threads = [
+            threading.Thread(target=self._server.serve_forever, args=(ACCEPT_POLL_S,), name="accept", daemon=True),
+            threading.Thread(target=self._mark_alive, name="alive", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+        log.info("listening", port=self.port)
+
+    def stop(self) -> None:
+        """Close the port, let what is being sent end or abort it, and end all threads."""
+        self._stopping.set()
+        self._server.shutdown()
+        self._end_associations()
+        self._completer.stop()
+        self._recorder.stop()
+        for thread in self._threads:
+            thread.join()
+        mark_alive(self._folder)
+        self._ledger.close()
+        os.close(self._lock)
+        log.info("stopped")
+
+    def _open_port(self) -> TriageServer:
+        settings = self._settings
+        _config.LOG_HANDLER_LEVEL = "none"  # pynetdicom's own log lines quote identifiers
+        try:
+            server: TriageServer = _application_entity(settings).make_server(
+                (settings.host, settings.port),
+                ae_title=settings.ae_title,
+                contexts=[build_context(VERIFICATION, DEFAULT_TRANSFER_SYNTAXES)],
+                evt_handlers=self._handlers(),
+                server_class=TriageServer,
+                request_handler=TriageRequestHandler,
+            )
+        except OSError as error:
+            raise ConfigError(
+                f"Port {settings.port} on {settings.host} cannot be opened: {error.strerror}. "
+                "Choose another with listener.port, or end what uses it."
+            ) from error
+        server.arrivals = self._arrivals
+        self.port = server.server_address[1]
+        return server
+
+    def _handlers(self) -> list[tuple[Any, Any]]:
+        return [
+            (evt.EVT_REQUESTED, self._on_requested),
+            (evt.EVT_REJECTED, self._on_rejected),
+            (evt.EVT_ESTABLISHED, self._on_established),
+            (evt.EVT_RELEASED, self._on_released),
+            (evt.EVT_ABORTED, self._on_aborted),
+            (evt.EVT_C_STORE, self._on_c_store),
+        ]
+
+    def _on_requested(self, event: Any) -> None:
+        association = event.assoc
+        proposed = association.requestor.primitive.presentation_context_definition_list
+        association.acceptor.supported_contexts = supported_contexts(proposed)
+
+    def _on_rejected(self, event: Any) -> None:
+        primitive = event.assoc.acceptor.primitive
+        log.warning("association_rejected", association=event.assoc.number, peer_host=event.assoc.requestor.address,
+                    code=f"{primitive.result}/{primitive.result_source}/{primitive.diagnostic}")  # fmt: skip
+
+    def _on_established(self, event: Any) -> None:
+        association = event.assoc
+        calling = association.requestor.ae_title
+        self._arrivals.association_opened(association.number, calling_ae_title=calling)
+        log.info("association_opened", association=association.number, calling_ae_title=calling,
+                 peer_host=association.requestor.address, contexts=len(association.accepted_contexts))  # fmt: skip
+
+    def _on_released(self, event: Any) -> None:
+        log.info("association_released", association=event.assoc.number)
+
+    def _on_aborted(self, event: Any) -> None:
+        log.warning("association_aborted", association=event.assoc.number)
+
+    def _on_c_store(self, event: Any) -> int:
+        request = event.request
+        association = event.assoc
+        data = request.DataSet.getvalue() if request.DataSet is not None else b""
+        answer = self._receiver.take(
+            StoreRequest(
+                sop_class_uid=str(request.AffectedSOPClassUID or "").encode("ascii", "replace"),
+                sop_instance_uid=str(request.AffectedSOPInstanceUID or "").encode("ascii", "replace"),
+                transfer_syntax_uid=str(event.context.transfer_syntax),
+                calling_ae_title=association.requestor.ae_title,
+                called_ae_title=association.acceptor.ae_title,
+                association=association.number,
+            ),
+            data,
+        )
+        return int(answer.status)
+
+    def _mark_alive(self) -> None:
+        while not self._stopping.wait(ALIVE_EVERY_S):
+            mark_alive(self._folder)
+
+    def _end_associations(self) -> None:
+        deadline = time.monotonic() + LAST_WORDS_S
+        while self._server.active_associations and time.monotonic() < deadline:
+            time.sleep(0.02)
+        for association in self._server.active_associations:
+            association.abort()
+
+
+def completion_rules(settings: ListenerSettings) -> CompletionRules:
+    """Give the rules of completion as they are set."""
+    return CompletionRules(
+        settle_s=settings.settle_s,
+        quiet_period_s=settings.quiet_period_s,
+        cap_s=settings.cap_s,
+        head_coverage_mm=settings.head_coverage_mm,
+    )
+
+
+def _application_entity(settings: ListenerSettings) -> AE:
+    ae = AE(ae_title=settings.ae_title)
+    ae.require_called_aet = settings.require_called_ae_title
+    ae.maximum_associations = settings.max_associations
+    ae.maximum_pdu_size = settings.max_pdu_bytes
+    ae.network_timeout = settings.network_timeout_s
+    ae.acse_timeout = settings.negotiation_timeout_s
+    ae.dimse_timeout = settings.network_timeout_s
+    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    return ae
+
+
+def _locked(path: Path) -> int:
+    """Hold the storage folder for this process alone: start-up recovery removes what others would be writing."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise ConfigError(
+            "Another listener uses the storage folder. End it, or give this one a folder of its own (storage.folder)."
+        ) from error
+    return descriptor

@@ -1,0 +1,192 @@
+"""From one C-STORE request to its status: check, write, record, and only then Success."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from dicom_listener.arrivals import Arrivals
+from dicom_listener.disk import Bytes
+from dicom_listener.header import BadUid, Header, read_header
+from dicom_listener.instance_store import InstanceStore, instance_path
+from dicom_listener.instances import instance_from
+from dicom_listener.part10 import file_header
+from dicom_listener.recorder import Recorder
+from dicom_listener.statuses import StoreStatus
+from dicom_listener.uids import checked_uid
+from triage.errors import StoreError, UnreadableInstance
+from triage.ledger.intake import Intake, Quarantined, Received, Registered
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class StoreRequest:
+    """A C-STORE request without its data set (PS3.7 9.1.1.1), and where it came from; UIDs as the bytes sent."""
+
+    sop_class_uid: bytes
+    sop_instance_uid: bytes
+    transfer_syntax_uid: str
+    calling_ae_title: str
+    called_ae_title: str
+    association: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the sender is told.
+
+    Attributes:
+        status: PS3.4 Table B.2-1.
+        comment: (0000,0902) Error Comment, at most 64 characters; empty on success.
+    """
+
+    status: StoreStatus
+    comment: str = ""
+
+
+class Receiver:
+    """Takes data sets from any number of associations at once.
+
+    Args:
+        store: where the files go.
+        recorder: what makes them durable and known.
+        intake: for quarantined data.
+        arrivals: what completion is judged from.
+        min_free_bytes: below this much free disk, images are refused before the disk is full.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        store: InstanceStore,
+        recorder: Recorder,
+        intake: Intake,
+        arrivals: Arrivals,
+        *,
+        min_free_bytes: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._recorder = recorder
+        self._intake = intake
+        self._arrivals = arrivals
+        self._min_free_bytes = min_free_bytes
+        self._clock = clock
+        self._low_disk = False
+        self._lock = threading.Lock()
+
+    def take(self, request: StoreRequest, data: Bytes) -> Answer:
+        """Keep one data set as it came and give its status; never raises.
+
+        Args:
+            request: the command.
+            data: the data set's bytes.
+        """
+        try:
+            return self._take(request, data)
+        except StoreError as error:
+            log.error("ledger_refused_instance", error_type=type(error.__cause__ or error).__name__)
+            return Answer(StoreStatus.OUT_OF_RESOURCES, "the ledger takes no rows")
+        except OSError as error:
+            log.error("disk_refused_instance", error_type=type(error).__name__, code=error.errno)
+            return Answer(StoreStatus.OUT_OF_RESOURCES, "the disk takes no data")
+
+    def _take(self, request: StoreRequest, data: Bytes) -> Answer:
+        if self._disk_is_low():
+            return Answer(StoreStatus.OUT_OF_RESOURCES, "the disk is nearly full")
+        try:
+            header = read_header(data, request.transfer_syntax_uid)
+            _check_uids(request, header)
+        except BadUid as error:
+            return self._refuse(request, data, StoreStatus.DOES_NOT_MATCH, str(error))
+        except UnreadableInstance as error:
+            return self._refuse(request, data, StoreStatus.CANNOT_UNDERSTAND, str(error))
+        self._keep(request, header, data)
+        return Answer(StoreStatus.SUCCESS)
+
+    def _keep(self, request: StoreRequest, header: Header, data: Bytes) -> None:
+        sha256 = hashlib.sha256(data).hexdigest()
+        path = instance_path(header.study_instance_uid, header.sop_instance_uid, sha256)
+        instance = instance_from(
+            header,
+            path=path,
+            transfer_syntax_uid=request.transfer_syntax_uid,
+            size_bytes=len(data),
+            sha256=sha256,
+            received_at=self._clock(),
+            calling_ae_title=request.calling_ae_title,
+            called_ae_title=request.called_ae_title,
+        )
+        # before the row: the study must not be judged complete between its last row and this note
+        self._arrivals.image(header.study_instance_uid, association=request.association, now=instance.received_at)
+        self._store.keep(_part10(request, header, data), path)
+        result = self._recorder.record(Received(instance, header.patient))
+        if result is Registered.CONFLICT:
+            log.warning("instance_conflict", calling_ae_title=request.calling_ae_title, bytes=len(data))
+
+    def _refuse(self, request: StoreRequest, data: Bytes, status: StoreStatus, reason: str) -> Answer:
+        """Keep the data where an administrator can look at them; the sender still owns the image."""
+        path = self._store.quarantine([data], hashlib.sha256(data).hexdigest())
+        self._intake.quarantine(
+            Quarantined(
+                path=path,
+                size_bytes=len(data),
+                received_at=self._clock(),
+                calling_ae_title=request.calling_ae_title,
+                status=status,
+                reason=reason,
+            )
+        )
+        log.warning(
+            "instance_quarantined", calling_ae_title=request.calling_ae_title, status=f"0x{status:04X}", reason=reason
+        )
+        return Answer(status, reason[:64])
+
+    def _disk_is_low(self) -> bool:
+        """Whether to refuse; says so once, and once more when there is room again."""
+        free = self._store.free_bytes()
+        low = free < self._min_free_bytes
+        with self._lock:
+            changed, self._low_disk = low != self._low_disk, low
+        if changed and low:
+            log.error("disk_low", bytes=free, setting="listener.min_free_bytes")
+        elif changed:
+            log.info("disk_has_room", bytes=free)
+        return low
+
+
+def _check_uids(request: StoreRequest, header: Header) -> None:
+    """Compare command and data set (PS3.4 B.2.3, Data Set does not match SOP Class)."""
+    pairs = (
+        ("SOP Class UID", request.sop_class_uid, header.sop_class_uid),
+        ("SOP Instance UID", request.sop_instance_uid, header.sop_instance_uid),
+    )
+    for name, commanded, found in pairs:
+        uid = checked_uid(commanded)
+        if uid is None:
+            raise BadUid(f"{name} of the command")
+        if uid != found:
+            raise UidMismatch(name)
+
+
+class UidMismatch(BadUid):
+    """The command names another instance or class than the data set does."""
+
+    def __init__(self, name: str) -> None:
+        UnreadableInstance.__init__(self, f"{name} of command and data set differ")
+
+
+def _part10(request: StoreRequest, header: Header, data: Bytes) -> Sequence[Bytes]:
+    meta = file_header(
+        sop_class_uid=header.sop_class_uid,
+        sop_instance_uid=header.sop_instance_uid,
+        transfer_syntax_uid=request.transfer_syntax_uid,
+        source_ae_title=request.calling_ae_title,
+    )
+    return [meta, data]
