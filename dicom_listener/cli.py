@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dicom_listener.listener import Listener
-from dicom_listener.sending import Peer, PeerUnreachable, Sent, echo, find_files, send_files
+from dicom_listener.sending import Peer, PeerUnreachable, Sent, find_files, send_files, verify
 from triage import logs
 from triage.errors import ConfigError, StoreError
 from triage.settings import load_settings
@@ -83,13 +83,13 @@ def send(paths: tuple[Path, ...], host: str, port: int, called_aet: str, calling
 @click.argument("called_aet")
 @click.option("--calling-aet", default="ICHSEND", show_default=True, help="Our AE title.")
 @click.option("--timeout", "timeout_s", default=10.0, show_default=True, help="Seconds to wait.")
-def echo_command(host: str, port: int, called_aet: str, calling_aet: str, timeout_s: float) -> None:
+def echo(host: str, port: int, called_aet: str, calling_aet: str, timeout_s: float) -> None:
     """Ask a DICOM peer whether it is there, by C-ECHO.
 
     Example: ich-triage echo 127.0.0.1 11112 ICHTRIAGE
     """
     try:
-        status = echo(Peer(host, port, called_aet, calling_aet), timeout_s=timeout_s)
+        status = verify(Peer(host, port, called_aet, calling_aet), timeout_s=timeout_s)
     except PeerUnreachable as error:
         raise _failure(error, FAILED) from error
     click.echo(f"{called_aet} answers: 0x{status:04X}")

@@ -97,7 +97,7 @@ def send_files(
     return [sent for share in results for sent in share]
 
 
-def echo(peer: Peer, *, timeout_s: float = 10.0) -> int:
+def verify(peer: Peer, *, timeout_s: float = 10.0) -> int:
     """Send one C-ECHO and give its status (PS3.4 Annex A).
 
     Raises:

@@ -1,0 +1,111 @@
+"""A listener on a free loopback port, and senders that push to it over real associations."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom.dataset import Dataset
+from pynetdicom import AE, build_context
+from pynetdicom.association import Association
+
+from dicom_listener.disk import Disk
+from dicom_listener.listener import Listener
+from triage.ledger import Ledger
+from triage.ledger.intake import Intake
+from triage.ledger.studies import Studies
+from triage.settings import ListenerSettings, Settings, StorageSettings
+from triage.study import Study, StudyState
+
+SUCCESS = 0x0000
+CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
+
+
+@dataclass(frozen=True)
+class Running:
+    """A running listener and its ledger."""
+
+    listener: Listener
+    folder: Path
+    studies: Studies
+    intake: Intake
+
+    @property
+    def port(self) -> int:
+        return self.listener.port
+
+    def files(self, part: str = "instances") -> list[Path]:
+        return sorted(path for path in (self.folder / part).rglob("*") if path.is_file())
+
+
+def settings_for(folder: Path, **listener: Any) -> Settings:
+    quick = {"host": "127.0.0.1", "port": 0, "settle_s": 0.2, "quiet_period_s": 1.0, "cap_s": 2.0, "min_free_bytes": 0}
+    return Settings(storage=StorageSettings(folder=folder), listener=ListenerSettings(**(quick | listener)))
+
+
+@contextmanager
+def running(folder: Path, *, disk: Disk | None = None, **listener_settings: Any) -> Iterator[Running]:
+    settings = settings_for(folder, **listener_settings)
+    listener = Listener(settings, disk=disk)
+    listener.start()
+    ledger = Ledger(settings.storage.ledger_path)
+    try:
+        yield Running(listener, folder, Studies(ledger), Intake(ledger))
+    finally:
+        ledger.close()
+        listener.stop()
+
+
+@pytest.fixture
+def listener(tmp_path: Path) -> Iterator[Running]:
+    with running(tmp_path / "var") as it:
+        yield it
+
+
+@contextmanager
+def association(
+    port: int, datasets: Sequence[Dataset] = (), *, contexts: Sequence[Any] = (), calling: str = "PACS"
+) -> Iterator[Association]:
+    """An association that proposes what `datasets` need, or `contexts`."""
+    ae = AE(ae_title=calling)
+    wanted = dict.fromkeys((ds.SOPClassUID, ds.file_meta.TransferSyntaxUID) for ds in datasets)
+    proposed = list(contexts) or [build_context(*pair) for pair in wanted]
+    established = ae.associate("127.0.0.1", port, contexts=proposed, ae_title="ICHTRIAGE")
+    assert established.is_established
+    try:
+        yield established
+    finally:
+        if established.is_established:
+            established.release()
+
+
+def push(port: int, datasets: Sequence[Dataset], *, calling: str = "PACS") -> list[int]:
+    """Send over one association and give the statuses."""
+    with association(port, datasets, calling=calling) as established:
+        return [established.send_c_store(ds).Status for ds in datasets]
+
+
+def eventually(condition: Callable[[], Any], timeout_s: float = 10.0) -> Any:
+    """Wait for a condition and give its value."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.01)
+    raise AssertionError(f"not within {timeout_s} s")
+
+
+def queued(running: Running, study_instance_uid: str, timeout_s: float = 10.0) -> Study:
+    """Wait until a study is queued."""
+
+    def study() -> Study | None:
+        found = running.studies.by_uid(study_instance_uid)
+        return found if found is not None and found.state is StudyState.QUEUED else None
+
+    return eventually(study, timeout_s)
