@@ -46,6 +46,16 @@ class TriageAssociation(Association):  # type: ignore[misc]
         super()._serve_request(msg, context_id)
 
 
+class ClosingSocket(AssociationSocket):  # type: ignore[misc]
+    """pynetdicom's socket, closed also when the peer has gone before the shutdown: each would keep a descriptor."""
+
+    def _shutdown_socket(self) -> None:
+        connection = self.socket
+        super()._shutdown_socket()
+        if connection is not None:
+            connection.close()
+
+
 class TriageRequestHandler(RequestHandler):  # type: ignore[misc]
     """Makes a `TriageAssociation` of each connection."""
 
@@ -55,7 +65,7 @@ class TriageRequestHandler(RequestHandler):  # type: ignore[misc]
         association._server = self.server
         # pynetdicom finds its acceptors by this name
         association.name = f"AcceptorThread@{datetime.now():%Y%m%d%H%M%S}-{association.number}"
-        association.set_socket(AssociationSocket(association, client_socket=self.request))
+        association.set_socket(ClosingSocket(association, client_socket=self.request))
         association.acceptor.maximum_length = self.ae.maximum_pdu_size
         association.acceptor.ae_title = self.server.ae_title
         association.acceptor.address_info = self.local

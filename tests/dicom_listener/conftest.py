@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -77,11 +82,13 @@ def association(
     proposed = list(contexts) or [build_context(*pair) for pair in wanted]
     established = ae.associate("127.0.0.1", port, contexts=proposed, ae_title="ICHTRIAGE")
     assert established.is_established
+    connection = established.dul.socket.socket
     try:
         yield established
     finally:
         if established.is_established:
             established.release()
+        connection.close()  # pynetdicom leaves it open when the peer has gone
 
 
 def push(port: int, datasets: Sequence[Dataset], *, calling: str = "PACS") -> list[int]:
@@ -109,3 +116,40 @@ def queued(running: Running, study_instance_uid: str, timeout_s: float = 10.0) -
         return found if found is not None and found.state is StudyState.QUEUED else None
 
     return eventually(study, timeout_s)
+
+
+class ListenProcess:
+    """`ich-triage listen` as a process of its own, which a test may kill."""
+
+    def __init__(self, folder: Path, **listener: Any) -> None:
+        settings = settings_for(folder, **listener)
+        self.environment = os.environ | {
+            "ICH_TRIAGE_STORAGE__FOLDER": str(folder),
+            **{f"ICH_TRIAGE_LISTENER__{name.upper()}": str(value) for name, value in settings.listener},
+        }
+        self.port = 0
+
+    def start(self) -> ListenProcess:
+        command = [sys.executable, "-c", "from dicom_listener.cli import listen; listen()"]
+        self.process = subprocess.Popen(command, env=self.environment, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, f"the listener ended with {self.process.wait()}"
+        self.port = json.loads(line)["dicom_port"]
+        return self
+
+    def end(self, signal_number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(signal_number)
+        code = self.process.wait(timeout=20)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return code
+
+
+@contextmanager
+def ledger_of(folder: Path) -> Iterator[Studies]:
+    ledger = Ledger(folder / "ledger.sqlite")
+    try:
+        yield Studies(ledger)
+    finally:
+        ledger.close()
