@@ -24,10 +24,11 @@ from triage.settings import ServerSettings, load_settings
 @click.option("--models", "models_folder", type=click.Path(path_type=Path), help="Folder of models. [default: models]")
 @click.option("--host", help="Address to listen on. [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="gRPC port; 0 takes a free one. [default: 8500]")
+@click.option("--rest-port", type=click.IntRange(0, 65535), help="HTTP port; 0 takes a free one. [default: 8501]")
 def serve(config: Path | None, **options: Any) -> None:
     """Serve the models of a folder as TF Serving does, until stopped.
 
-    Once the models can answer, one line of JSON on stdout tells the ports: {"grpc_port": 8500}.
+    Once the models can answer, one line of JSON on stdout tells the ports: {"grpc_port": 8500, "rest_port": 8501}.
     """
     try:
         settings = load_settings(config)
@@ -51,7 +52,7 @@ def serve_until_stopped(settings: ServerSettings) -> None:
 
     server = ModelServer(settings)
     ports = server.start(give_up=stop)
-    click.echo(json.dumps({"grpc_port": ports.grpc}))
+    click.echo(json.dumps({"grpc_port": ports.grpc, "rest_port": ports.rest}))
     sys.stdout.flush()
     stop.wait()
     server.stop()

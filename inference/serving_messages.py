@@ -26,7 +26,7 @@ def message_class(name: str) -> Any:
     Raises:
         KeyError: no message of this name is in `serving.binpb`.
     """
-    return message_factory.GetMessageClass(_pool().FindMessageTypeByName(name))
+    return message_factory.GetMessageClass(descriptors().FindMessageTypeByName(name))
 
 
 def serving_message(name: str) -> Any:
@@ -36,11 +36,12 @@ def serving_message(name: str) -> Any:
 
 def enum_names(name: str) -> dict[int, str]:
     """Give number and name of each value of an enum, e.g. of `tensorflow.DataType`."""
-    return {value.number: value.name for value in _pool().FindEnumTypeByName(name).values}
+    return {value.number: value.name for value in descriptors().FindEnumTypeByName(name).values}
 
 
 @cache
-def _pool() -> descriptor_pool.DescriptorPool:
+def descriptors() -> descriptor_pool.DescriptorPool:
+    """Give the pool of all messages."""
     pool = descriptor_pool.DescriptorPool()
     for file in descriptor_pb2.FileDescriptorSet.FromString(DESCRIPTORS_PATH.read_bytes()).file:
         pool.Add(file)  # dependencies come first in the file

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,8 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
-from inference.model_server.model_metadata import model_metadata, model_status
-from inference.model_server.predict import predict
 from inference.model_server.predict_request import read_predict_request
-from inference.model_server.servable_manager import ServableManager
+from inference.model_server.serving_api import GRPC, ServingApi
 from inference.model_server.statuses import StatusError
 from inference.serving_messages import MODEL_SERVICE, PREDICTION_SERVICE, serving_message
 
@@ -23,33 +21,60 @@ log = structlog.get_logger()
 Answer = Callable[[bytes, int], bytes]  # serialised request, what is left of its deadline (ms) -> serialised reply
 
 
-def serving_methods(manager: ServableManager) -> dict[str, Answer]:
-    """Give the answer to each method by its gRPC path."""
+def serving_methods(api: ServingApi, *, as_content: bool = False) -> dict[str, Answer]:
+    """Give the answer to each method by its gRPC path.
+
+    Args:
+        api: answers the requests.
+        as_content: outputs of Predict go as `tensor_content` instead of the `*_val` fields.
+    """
+
+    def predict(raw: bytes, timeout_ms: int) -> bytes:
+        return api.predict(read_predict_request(raw), timeout_ms, GRPC).to_bytes(as_content=as_content)
+
     prediction, model = f"/{PREDICTION_SERVICE}", f"/{MODEL_SERVICE}"
     return {
-        f"{prediction}/Predict": lambda raw, ms: predict(read_predict_request(raw), manager, timeout_ms=ms),
-        f"{prediction}/GetModelMetadata": _of_message("GetModelMetadataRequest", lambda r: model_metadata(r, manager)),
-        f"{model}/GetModelStatus": _of_message("GetModelStatusRequest", lambda r: model_status(r, manager)),
+        f"{prediction}/Predict": predict,
+        f"{prediction}/Classify": _of("ClassificationRequest", lambda request, ms: api.classify(request, ms, GRPC)),
+        f"{prediction}/Regress": _of("RegressionRequest", lambda request, ms: api.regress(request, ms, GRPC)),
+        f"{prediction}/MultiInference": _of("MultiInferenceRequest", api.multi_inference),
+        f"{prediction}/GetModelMetadata": _of(
+            "GetModelMetadataRequest", lambda request, _: api.model_metadata(request)
+        ),
+        f"{model}/GetModelStatus": _of("GetModelStatusRequest", lambda request, _: api.model_status(request)),
     }
 
 
 @dataclass(frozen=True)
 class RawMethods(grpc.GenericRpcHandler):
-    """Hands each call's bytes to its method; others are UNIMPLEMENTED."""
+    """Hands each call's bytes to its method; leaves others to the next handler."""
 
-    methods: dict[str, Answer]
+    methods: Mapping[str, Answer]
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes] | None:
         """Give the handler of one call."""
         answer = self.methods.get(handler_call_details.method)
-        if answer is None:
-            return None
-        return grpc.unary_unary_rpc_method_handler(_answering(answer))
+        return None if answer is None else grpc.unary_unary_rpc_method_handler(_answering(answer))
 
 
-def _of_message(name: str, answer: Callable[[Any], Any]) -> Answer:
-    def answer_bytes(raw: bytes, _: int) -> bytes:
-        reply: bytes = answer(serving_message(name).FromString(raw)).SerializeToString()
+class NoSuchMethod(grpc.GenericRpcHandler):
+    """Answers whatever no handler before it took, with no text, as gRPC's C++ server does."""
+
+    def service(self, _: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
+        """Give the handler of any call."""
+        return grpc.unary_unary_rpc_method_handler(_unimplemented)
+
+
+def _unimplemented(_: bytes, context: grpc.ServicerContext) -> bytes:
+    context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+    return b""
+
+
+def _of(name: str, answer: Callable[[Any, int], Any]) -> Answer:
+    """Give the answer to a method that takes and gives messages."""
+
+    def answer_bytes(raw: bytes, timeout_ms: int) -> bytes:
+        reply: bytes = answer(serving_message(name).FromString(raw), timeout_ms).SerializeToString()
         return reply
 
     return answer_bytes

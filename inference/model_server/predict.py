@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from inference import wire
+from inference.model_server.metrics import Metrics
 from inference.model_server.predict_request import PredictRequest
 from inference.model_server.servable import Servable
 from inference.model_server.servable_manager import ServableManager
@@ -21,16 +25,29 @@ from inference.serving_messages import serving_message
 DEFAULT_SIGNATURE = "serving_default"
 
 
+@dataclass(frozen=True)
+class PredictReply:
+    """The outputs of one Predict, and the ModelSpec that goes with them."""
+
+    model_spec: Any
+    outputs: dict[str, Array]
+
+    def to_bytes(self, *, as_content: bool = False) -> bytes:
+        """Give the serialised PredictResponse, values in `*_val` fields or as `tensor_content`."""
+        parts = {name: tensor_parts(array, as_content=as_content) for name, array in self.outputs.items()}
+        return wire.predict_response_bytes(self.model_spec.SerializeToString(), parts)
+
+
 def predict(
-    request: PredictRequest, manager: ServableManager, *, timeout_ms: int = 0, as_content: bool = False
-) -> bytes:
-    """Give the serialised PredictResponse.
+    request: PredictRequest, manager: ServableManager, metrics: Metrics, *, timeout_ms: int = 0
+) -> PredictReply:
+    """Run one signature of one version.
 
     Args:
         request: what the client asks for.
         manager: holds the servables.
+        metrics: takes the time of the run.
         timeout_ms: what is left of the client's deadline; 0: no deadline.
-        as_content: values go as `tensor_content` instead of the `*_val` fields.
 
     Raises:
         StatusError: as TF Serving answers.
@@ -38,10 +55,11 @@ def predict(
     with servable_of(request.model_spec, manager) as (servable, version):
         assert request.model_spec is not None  # noqa: S101  servable_of has refused it
         signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-        outputs = run_signature(servable, signature_name, request, timeout_ms)
+        run = prepared_run(servable, signature_name, request)
+        with metrics.runtime(request.model_spec.name, "Predict"):
+            arrays = servable.run(run.feeds, run.fetches, timeout_ms)
         spec = reply_spec(request.model_spec.name, version, signature_name)
-        parts = {name: tensor_parts(array, as_content=as_content) for name, array in outputs.items()}
-        return wire.predict_response_bytes(spec.SerializeToString(), parts)
+        return PredictReply(spec, dict(zip(run.names, arrays, strict=True)))
 
 
 def servable_of(model_spec: Any | None, manager: ServableManager) -> AbstractContextManager[tuple[Servable, int]]:
@@ -66,10 +84,17 @@ def reply_spec(name: str, version: int, signature_name: str = "") -> Any:
     return spec
 
 
-def run_signature(
-    servable: Servable, signature_name: str, request: PredictRequest, timeout_ms: int = 0
-) -> dict[str, Array]:
-    """Check a request against a signature and run it; gives the outputs asked for.
+@dataclass(frozen=True)
+class PreparedRun:
+    """What goes into a session and comes out: arrays by tensor name, tensors to fetch, and the outputs' names."""
+
+    feeds: dict[str, Array]
+    fetches: list[str]
+    names: list[str]
+
+
+def prepared_run(servable: Servable, signature_name: str, request: PredictRequest) -> PreparedRun:
+    """Check a request against a signature.
 
     Raises:
         StatusError: as TF Serving answers.
@@ -80,8 +105,7 @@ def run_signature(
     _check_input_count(signature, request.inputs)
     feeds = _feeds(signature, request.inputs)
     names = _output_names(signature, request.output_filter)
-    arrays = servable.run(feeds, [signature.outputs[name].name for name in names], timeout_ms)
-    return dict(zip(names, arrays, strict=True))
+    return PreparedRun(feeds, [signature.outputs[name].name for name in names], names)
 
 
 def _check_input_count(signature: Any, inputs: Mapping[str, Any]) -> None:
@@ -112,6 +136,8 @@ def _feeds(signature: Any, inputs: Mapping[str, Any]) -> dict[str, Array]:
 
 
 def _array(name: str, tensor: Any) -> Array:
+    if isinstance(tensor, np.ndarray):
+        return tensor
     try:
         return array_of_wire(tensor) if isinstance(tensor, wire.WireTensor) else array_of_message(tensor)
     except (TensorParsingError, MemoryError) as error:

@@ -17,7 +17,7 @@ class PredictRequest:
 
     Attributes:
         model_spec: message ModelSpec, or None where the client sent none.
-        inputs: tensor by name, as `wire.WireTensor` or as message TensorProto.
+        inputs: tensor by name, as `wire.WireTensor`, as message TensorProto or as array.
         output_filter: outputs that are asked for; none: all.
     """
 

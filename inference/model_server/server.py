@@ -1,4 +1,4 @@
-"""The embedded model server: models from a folder, gRPC on a port."""
+"""The embedded model server: models from a folder, gRPC on one port and REST on another."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from inference.model_server.grpc_services import RawMethods, serving_methods
+from inference.model_server.grpc_services import NoSuchMethod, RawMethods, serving_methods
+from inference.model_server.metrics import Metrics
+from inference.model_server.rest import RestServer
 from inference.model_server.servable import SessionThreads, load_servable
 from inference.model_server.servable_manager import ManagerTimes, ModelConfig, ServableManager
+from inference.model_server.serving_api import ServingApi
 from inference.model_server.statuses import StatusError
 from triage.errors import ConfigError, ServingError
 from triage.settings import ServerSettings
@@ -29,6 +32,7 @@ class Ports:
     """Where the server listens."""
 
     grpc: int
+    rest: int
 
 
 class ModelServer:
@@ -43,8 +47,10 @@ class ModelServer:
         threads = SessionThreads(settings.intra_op_threads, settings.inter_op_threads)
         times = ManagerTimes(settings.poll_interval_s, settings.load_retries, settings.load_retry_interval_s)
         self.manager = ServableManager(lambda path: load_servable(path, threads), times)
+        self._api = ServingApi(self.manager, Metrics())
         self._health = health.HealthServicer(experimental_non_blocking=True)
         self._grpc: grpc.Server | None = None
+        self._rest: RestServer | None = None
 
     def start(self, give_up: threading.Event | None = None) -> Ports:
         """Load the models, then open the port: whoever can connect is answered.
@@ -57,19 +63,27 @@ class ModelServer:
             ServingError: a model failed to load.
         """
         configs = model_configs(self._settings.models_folder)
+        try:
+            return self._start(configs, give_up)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self, configs: list[ModelConfig], give_up: threading.Event | None) -> Ports:
         self.manager.start(configs)
         try:
             self.manager.wait_until_available([config.name for config in configs], give_up)
         except StatusError as error:
-            self.stop()
             raise ServingError(f"Failed to start server. Error: {error.message}", code=error.code.name) from error
-        ports = Ports(self._open_grpc())
-        log.info("server_ready", grpc_port=ports.grpc)
+        ports = Ports(self._open_grpc(), self._open_rest())
+        log.info("server_ready", grpc_port=ports.grpc, rest_port=ports.rest)
         return ports
 
     def stop(self) -> None:
-        """Answer what is under way, close the port and free the models."""
+        """Answer what is under way, close the ports and free the models."""
         self._health.enter_graceful_shutdown()
+        if self._rest is not None:
+            self._rest.stop()
         if self._grpc is not None:
             self._grpc.stop(STOP_GRACE_S).wait()
         self.manager.stop()
@@ -78,7 +92,7 @@ class ModelServer:
         settings = self._settings
         server = grpc.server(
             futures.ThreadPoolExecutor(settings.grpc_threads, thread_name_prefix="grpc"),
-            handlers=[RawMethods(serving_methods(self.manager))],
+            handlers=[RawMethods(serving_methods(self._api))],
             maximum_concurrent_rpcs=settings.requests_in_flight,
             options=[
                 ("grpc.max_receive_message_length", settings.largest_message_bytes),
@@ -87,17 +101,30 @@ class ModelServer:
             ],
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        server.add_generic_rpc_handlers([NoSuchMethod()])
         for name in HEALTH_NAMES:
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         try:
             port = server.add_insecure_port(f"{settings.host}:{settings.port}")
         except RuntimeError as error:
-            raise ConfigError(
-                f"Port {settings.port} of {settings.host} cannot be had: is another server on it?"
-            ) from error
+            raise _port_error(settings.host, settings.port) from error
         server.start()
         self._grpc = server
         return port
+
+    def _open_rest(self) -> int:
+        settings = self._settings
+        limit = settings.largest_message_bytes
+        try:
+            self._rest = RestServer(self._api, settings.host, settings.rest_port, largest_message_bytes=limit)
+        except OSError as error:
+            raise _port_error(settings.host, settings.rest_port) from error
+        self._rest.start()
+        return self._rest.port
+
+
+def _port_error(host: str, port: int) -> ConfigError:
+    return ConfigError(f"Port {port} of {host} cannot be had: is another server on it?")
 
 
 def model_configs(models_folder: Path) -> list[ModelConfig]:

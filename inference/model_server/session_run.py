@@ -19,6 +19,10 @@ import tensorflow as tf
 Array = npt.NDArray[Any]
 
 
+# TensorFlow's C++ names types by C's words, its Python by their bits.
+C_TYPE_NAMES = {"float16": "half", "float32": "float", "float64": "double"}
+
+
 class Run(Protocol):
     """Runs one session."""
 
@@ -36,6 +40,12 @@ def session_run(session: tf.compat.v1.Session) -> Run:
         return DirectRun(session)
     except (ImportError, AttributeError):
         return PublicRun(session)
+
+
+def type_name(dtype: Any) -> str:
+    """Name a type as TensorFlow's C++ messages do, e.g. "float" for float32."""
+    name = str(tf.dtypes.as_dtype(dtype).name)
+    return C_TYPE_NAMES.get(name, name)
 
 
 class DirectRun:
@@ -74,9 +84,9 @@ class PublicRun:
     def __call__(self, feeds: Mapping[str, Array], fetches: Sequence[str], timeout_ms: int) -> list[Array]:
         """Run once; see `Run`."""
         for place, (name, array) in enumerate(feeds.items()):
-            expected, provided = _tensor(self._session.graph, name).dtype, tf.dtypes.as_dtype(array.dtype)
+            expected, provided = type_name(_tensor(self._session.graph, name).dtype), type_name(array.dtype)
             if expected != provided:
-                message = f"Expects arg[{place}] to be {expected.name} but {provided.name} is provided"
+                message = f"Expects arg[{place}] to be {expected} but {provided} is provided"
                 raise tf.errors.InvalidArgumentError(None, None, message)
         options = tf.compat.v1.RunOptions(timeout_in_ms=timeout_ms)
         wanted = [_tensor(self._session.graph, name) for name in fetches]

@@ -56,14 +56,20 @@ def threshold_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def served(threshold_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server on loopback with versions of the threshold model as `threshold/1`; gives `host:port`."""
+def ports(threshold_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+    """A server on loopback with the threshold model as `threshold/1`; gives its ports."""
     from inference.model_server.server import ModelServer
     from triage.settings import ServerSettings
 
     models = tmp_path_factory.mktemp("models")
     (models / "threshold").mkdir()
     (models / "threshold" / "1").symlink_to(threshold_model)
-    server = ModelServer(ServerSettings(models_folder=models, port=0, poll_interval_s=0.1))
-    yield f"127.0.0.1:{server.start().grpc}"
+    server = ModelServer(ServerSettings(models_folder=models, port=0, rest_port=0, poll_interval_s=0.1))
+    yield server.start()
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def served(ports) -> str:
+    """The gRPC endpoint of the server of `ports`."""
+    return f"127.0.0.1:{ports.grpc}"
