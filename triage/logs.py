@@ -50,7 +50,7 @@ def configure(settings: LogSettings, *, process: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(settings.level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # today's stderr, not that of the start
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.bind_contextvars(process=process)
