@@ -43,6 +43,7 @@ def configure(settings: LogSettings, *, process: str) -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            _naming(process),  # not a context variable: threads would not inherit it
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _error_types_only,
@@ -53,7 +54,6 @@ def configure(settings: LogSettings, *, process: str) -> None:
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # today's stderr, not that of the start
         cache_logger_on_first_use=False,
     )
-    structlog.contextvars.bind_contextvars(process=process)
     # Libraries quote element values in their messages: only their warnings pass, and only as logger and level.
     root = logging.getLogger()
     root.handlers = [_LibraryHandler(level=logging.WARNING)]
@@ -67,6 +67,14 @@ class _LibraryHandler(logging.Handler):
         error_type = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
         log = structlog.get_logger().bind(logger=record.name)
         log.log(record.levelno, "library_message", **({"error_type": error_type} if error_type else {}))
+
+
+def _naming(process: str) -> structlog.typing.Processor:
+    def name(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event["process"] = process
+        return event
+
+    return name
 
 
 def _error_types_only(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
