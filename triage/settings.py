@@ -75,6 +75,31 @@ class ServerSettings(BaseModel, frozen=True, extra="forbid"):
     largest_message_bytes: int = Field(default=2**31 - 1, gt=0, le=2**31 - 1)  # of one request
 
 
+class WorklistSettings(BaseModel, frozen=True, extra="forbid"):
+    """The reading list in the browser."""
+
+    host: str = "127.0.0.1"  # other hosts only behind TLS: certificate here, or a proxy in front
+    port: int = Field(default=8080, ge=0, le=65535)  # 0: any free one, printed at start
+    allowed_hosts: tuple[str, ...] = ()  # names by which browsers may ask; empty: localhost and `host`
+    certificate: Path | None = None  # PEM, with `certificate_key`: serve HTTPS
+    certificate_key: Path | None = None  # PEM
+    behind_tls_proxy: bool = False  # a proxy ends TLS and sets X-Forwarded-For, -Proto and -Host
+    session_idle_minutes: float = Field(default=240.0, gt=0)  # without a click or key for this long: sign in again
+    session_hours: float = Field(default=12.0, gt=0)  # after this long in any case: sign in again
+    lock_after_failures: int = Field(default=5, ge=1)  # wrong passwords in a row that lock an account
+    lock_minutes: float = Field(default=15.0, gt=0)  # how long it stays locked
+    sign_ins_per_minute: int = Field(default=20, ge=1)  # tries from one address, right or wrong
+    link_hours: float = Field(default=24.0, gt=0)  # how long a one-time link may be used
+    claim_minutes: float = Field(default=30.0, gt=0)  # a claimed study that is not read is free again after this
+    overtaking_cap_minutes: float | None = Field(default=240.0, gt=0)  # see triage/priority.py; none: no cap
+    rows_per_page: int = Field(default=100, ge=10, le=500)  # of the list
+    open_lists: int = Field(default=250, ge=1)  # browsers that get changes pushed; further ones ask every 2 s
+    model_away_after_s: float = Field(default=60.0, gt=0)  # a worker silent, or a study queued, for this long: banner
+    preview_cache_bytes: int = Field(default=1_000_000_000, ge=0)  # volumes kept in memory for previews
+    research_mode: bool = False  # shows what the model saw where; for research, never for reading
+    viewer_url: str = ""  # "open in viewer": with {study_instance_uid}, {accession_number} or {patient_id}
+
+
 class LogSettings(BaseModel, frozen=True, extra="forbid"):
     """Logs on stderr; never patient data."""
 
@@ -97,6 +122,7 @@ class Settings(BaseSettings):
     listener: ListenerSettings = ListenerSettings()
     worker: WorkerSettings = WorkerSettings()
     server: ServerSettings = ServerSettings()
+    worklist: WorklistSettings = WorklistSettings()
     log: LogSettings = LogSettings()
 
     @classmethod
