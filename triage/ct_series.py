@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +20,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
 
 from triage.errors import IrregularSpacing, UnreadableInstance, UnsuitableSeries
+from triage.header_values import numbers, text, texts, whole
 from triage.study import NotAnalysedReason
 from triage.volume import AIR_HU, HU_RANGE, Volume
 
@@ -86,8 +86,8 @@ def read_series(paths: Iterable[Path]) -> list[SeriesHeader]:
     groups: dict[tuple[str, bool], list[tuple[Path, Dataset]]] = defaultdict(list)
     for path in paths:
         ds = _read_header(path)
-        localizer = "LOCALIZER" in _texts(ds, "ImageType")
-        groups[(_text(ds, "SeriesInstanceUID"), localizer)].append((path, ds))
+        localizer = "LOCALIZER" in texts(ds, "ImageType")
+        groups[(text(ds, "SeriesInstanceUID"), localizer)].append((path, ds))
     return [_series_header(uid, items) for (uid, _), items in groups.items()]
 
 
@@ -191,34 +191,34 @@ def _read_header(path: Path) -> Dataset:
 
 def _series_header(uid: str, items: Sequence[tuple[Path, Dataset]]) -> SeriesHeader:
     first = items[0][1]
-    described = (_text(first, "SeriesDescription"), _text(first, "ProtocolName"))
+    described = (text(first, "SeriesDescription"), text(first, "ProtocolName"))
     return SeriesHeader(
         series_instance_uid=uid,
-        series_number=_whole(first, "SeriesNumber"),
+        series_number=whole(first, "SeriesNumber"),
         description=" / ".join(part for part in described if part),
-        modality=_text(first, "Modality"),
-        sop_class_uid=_text(first, "SOPClassUID"),
-        image_type=_texts(first, "ImageType"),
-        body_part=_text(first, "BodyPartExamined"),
-        kernel=" ".join(_texts(first, "ConvolutionKernel")),
-        contrast_agent=_text(first, "ContrastBolusAgent"),
+        modality=text(first, "Modality"),
+        sop_class_uid=text(first, "SOPClassUID"),
+        image_type=texts(first, "ImageType"),
+        body_part=text(first, "BodyPartExamined"),
+        kernel=" ".join(texts(first, "ConvolutionKernel")),
+        contrast_agent=text(first, "ContrastBolusAgent"),
         slices=tuple(_slice_header(path, ds) for path, ds in items),
     )
 
 
 def _slice_header(path: Path, ds: Dataset) -> SliceHeader:
-    position = _numbers(ds, "ImagePositionPatient", 3)
-    spacing = _numbers(ds, "PixelSpacing", 2)
+    position = numbers(ds, "ImagePositionPatient", 3)
+    spacing = numbers(ds, "PixelSpacing", 2)
     return SliceHeader(
         path=path,
-        sop_instance_uid=_text(ds, "SOPInstanceUID"),
-        instance_number=_whole(ds, "InstanceNumber"),
+        sop_instance_uid=text(ds, "SOPInstanceUID"),
+        instance_number=whole(ds, "InstanceNumber"),
         position_mm=None if position is None else (position[0], position[1], position[2]),
-        orientation=_numbers(ds, "ImageOrientationPatient", 6),
+        orientation=numbers(ds, "ImageOrientationPatient", 6),
         pixel_spacing_mm=None if spacing is None else (spacing[0], spacing[1]),
-        rows=_whole(ds, "Rows") or 0,
-        columns=_whole(ds, "Columns") or 0,
-        number_of_frames=_whole(ds, "NumberOfFrames") or 1,
+        rows=whole(ds, "Rows") or 0,
+        columns=whole(ds, "Columns") or 0,
+        number_of_frames=whole(ds, "NumberOfFrames") or 1,
     )
 
 
@@ -258,8 +258,8 @@ def _hounsfield(path: Path, number: int, count: int) -> npt.NDArray[np.float32]:
 
 
 def _rescale(ds: Dataset) -> tuple[float, float]:
-    slope, intercept = _numbers(ds, "RescaleSlope", 1), _numbers(ds, "RescaleIntercept", 1)
-    rescale_type = _text(ds, "RescaleType").upper()
+    slope, intercept = numbers(ds, "RescaleSlope", 1), numbers(ds, "RescaleIntercept", 1)
+    rescale_type = text(ds, "RescaleType").upper()
     if slope is None or intercept is None or rescale_type not in HU_TYPES or slope[0] == 0:
         raise UnsuitableSeries(
             NotAnalysedReason.NO_HU,
@@ -324,37 +324,3 @@ def _transfer_syntax_name(path: Path) -> str:
         return str(UID(pydicom.filereader.read_file_meta_info(path).TransferSyntaxUID).name)
     except (AttributeError, InvalidDicomError, OSError):
         return "no transfer syntax"
-
-
-def _text(ds: Dataset, keyword: str) -> str:
-    """Give an element as text; empty where it is absent or cannot be decoded."""
-    return "\\".join(_texts(ds, keyword))
-
-
-def _texts(ds: Dataset, keyword: str) -> tuple[str, ...]:
-    value = _value(ds, keyword)
-    if value is None:
-        return ()
-    values = value if isinstance(value, (list, tuple, pydicom.multival.MultiValue)) else [value]
-    return tuple(str(item).strip() for item in values if str(item).strip())
-
-
-def _whole(ds: Dataset, keyword: str) -> int | None:
-    numbers = _numbers(ds, keyword, 1)
-    return None if numbers is None else int(numbers[0])
-
-
-def _numbers(ds: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
-    """Give an element of exactly `count` finite numbers, or None."""
-    try:
-        numbers = [float(item) for item in _texts(ds, keyword)]
-    except ValueError:
-        return None
-    return tuple(numbers) if len(numbers) == count and np.isfinite(numbers).all() else None
-
-
-def _value(ds: Dataset, keyword: str) -> Any:
-    try:
-        return ds.get(keyword)
-    except Exception:  # noqa: BLE001 - pydicom raises many types for a malformed element; it then counts as absent
-        return None
