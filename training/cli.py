@@ -1,11 +1,21 @@
-"""The commands of training: phantoms."""
+"""The commands of training: phantoms and train."""
 
 from __future__ import annotations
 
+import shlex
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from triage.errors import ConfigError
+
+if TYPE_CHECKING:
+    from training.trainer import Trainer
+
+PUBLISH_HELP = "Then calibrate, score and export as the next version in this folder, e.g. models/ich_unet."
 
 
 @click.command(
@@ -56,3 +66,64 @@ def phantoms(
         bleed_ml=(smallest_ml, largest_ml),
         written=say,
     )
+
+
+class DefaultGroup(click.Group):
+    """A group whose first argument may also be that of its command `run`: `train CONFIG` is `train run CONFIG`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put `run` before arguments that name no command."""
+        if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=DefaultGroup, epilog="Example: ich-triage train run.toml --publish models/ich_unet")
+def train() -> None:
+    """Train the U-Net as a TOML file says: `train CONFIG`, or one of these commands."""
+
+
+@train.command("run", epilog="Example: ich-triage train run.toml --publish models/ich_unet")
+@click.argument("config", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint of the run's folder.")
+@click.option("--publish", "repository", type=click.Path(file_okay=False, path_type=Path), help=PUBLISH_HELP)
+def run_training(config: Path, resume: bool, repository: Path | None) -> None:
+    """Convert the sources that CONFIG names, train on them, and validate."""
+    from training.run import train_network
+    from training.settings import read_settings
+    from training.trainer import Stopped
+
+    try:
+        trainer = train_network(read_settings(config), resume=resume, say=_say)
+        if repository is not None:
+            _publish(trainer, repository)
+    except (ConfigError, Stopped) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@train.command("publish", epilog="Example: ich-triage train publish run.toml models/ich_unet")
+@click.argument("config", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("repository", type=click.Path(file_okay=False, path_type=Path))
+def publish_run(config: Path, repository: Path) -> None:
+    """Calibrate, score and export the newest checkpoint of CONFIG's run as the next version in REPOSITORY."""
+    from training.run import trainer_of
+    from training.settings import read_settings
+
+    try:
+        _publish(trainer_of(read_settings(config), say=_say), repository)
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _publish(trainer: Trainer, repository: Path) -> None:
+    from training.publication import publish
+
+    published = publish(trainer, repository, command=shlex.join(["ich-triage", *sys.argv[1:]]), say=_say)
+    click.echo(f"version {published.folder.name} written")
+    for scores in published.scores:
+        click.echo(f"{scores.source}: study AUC {scores.study_auc}")
+        click.echo(f"  sensitivity {scores.sensitivity}, specificity {scores.specificity}, Dice {scores.slice_dice}")
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)

@@ -1,0 +1,82 @@
+"""Batches of slabs, streamed from shards: interleaved by weight, shuffled, augmented and prefetched by tf.data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from training.augmentation import augmented
+from training.settings import RunSettings, SourceSettings
+from training.shards import parse_scan, shard_files
+
+SLABS_A_VISIT = 4  # shown of a scan each time that it is read: a read costs as much as ten slabs
+BLOODY = 5.0  # how much likelier a slab with blood is to be shown than another of the same scan
+SCANS_SHUFFLED = 48  # records held by each source's shuffle, about 3.4 MB each
+SLABS_SHUFFLED = 256  # slabs held after mixing
+
+
+def training_batches(
+    settings: RunSettings, converted: Sequence[tuple[SourceSettings, Path]], round_number: int
+) -> tf.data.Dataset:
+    """Give the batches of one round: hu (N, Y, X, C) float32 and blood (N, Y, X) float32, without end.
+
+    The seed holds the run's seed and the round, so that a resumed run sees what an unbroken run would have seen.
+    """
+    seed = _seed(settings.seed, round_number)
+    streams, weights = [], []
+    for index, (files, weight) in enumerate(_weighted_files(converted)):
+        streams.append(_slabs(files, settings.network.context, seed + index))
+        weights.append(weight)
+    slabs = tf.data.Dataset.sample_from_datasets(streams, weights, seed=seed, rerandomize_each_iteration=False)
+    slabs = slabs.shuffle(SLABS_SHUFFLED, seed=seed, reshuffle_each_iteration=False)
+    batches = slabs.batch(settings.optimiser.batch, drop_remainder=True).enumerate()
+    pixel_mm = settings.grid.spacing_mm[2]
+
+    def change(index: tf.Tensor, slab: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        hu = tf.cast(slab[0], tf.float32)
+        blood = tf.cast(slab[1], tf.float32) / 255.0
+        step_seed = tf.stack([tf.constant(seed, tf.int32), tf.cast(index, tf.int32)])
+        return augmented(hu, blood, settings.augmentation, settings.optimiser.crop, pixel_mm, step_seed)
+
+    return batches.map(change, num_parallel_calls=2, deterministic=True).prefetch(2)
+
+
+def _weighted_files(converted: Sequence[tuple[SourceSettings, Path]]) -> list[tuple[list[str], float]]:
+    found = []
+    for source, folder in converted:
+        for bleed, weight in ((True, source.bleed_weight), (False, source.free_weight)):
+            files = shard_files(folder, bleed=bleed)
+            if weight > 0 and files:
+                found.append((files, weight))
+    total = sum(weight for _, weight in found)
+    return [(files, weight / total) for files, weight in found]
+
+
+def _slabs(files: list[str], context: int, seed: int) -> tf.data.Dataset:
+    """Stream single slabs with their neighbours, some of each scan, for ever."""
+    names = tf.data.Dataset.from_tensor_slices(files).shuffle(len(files), seed=seed).repeat()
+    records = names.interleave(tf.data.TFRecordDataset, cycle_length=min(4, len(files)))
+    records = records.shuffle(SCANS_SHUFFLED, seed=seed).enumerate()
+
+    def choose(index: tf.Tensor, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        hu, blood = parse_scan(record)
+        return _chosen(hu, blood, context, tf.stack([tf.constant(seed, tf.int32), tf.cast(index, tf.int32)]))
+
+    return records.map(choose, num_parallel_calls=2, deterministic=True).unbatch()
+
+
+def _chosen(hu: tf.Tensor, blood: tf.Tensor, context: int, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Draw some slabs of a scan, those with blood likelier (Gumbel's top-k), each with its neighbours."""
+    bloody = tf.cast(tf.reduce_any(blood > 127, axis=(1, 2)), tf.float32)
+    draw = -tf.math.log(-tf.math.log(tf.random.stateless_uniform(tf.shape(bloody), seed, 1e-6, 1.0 - 1e-6)))
+    _, at = tf.math.top_k(draw + bloody * np.log(BLOODY), k=tf.minimum(SLABS_A_VISIT, tf.shape(hu)[0]))
+    last = tf.shape(hu)[0] - 1
+    neighbours = [tf.gather(hu, tf.clip_by_value(at + step, 0, last)) for step in range(-context, context + 1)]
+    return tf.stack(neighbours, axis=-1), tf.gather(blood, at)
+
+
+def _seed(run_seed: int, round_number: int) -> int:
+    return int(np.random.SeedSequence([run_seed, round_number]).generate_state(1)[0] % 2**30)

@@ -1,0 +1,104 @@
+"""From a run's checkpoint to a served version: calibrate, score, export, and write the card from the same figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import keras
+
+from training.calibration import calibrate
+from training.evaluation import StudyResult, evaluate_scans
+from training.export import export_model, next_version
+from training.model_card import card_text
+from training.network import fold_normalisation
+from training.report import Scores, scores_of
+from training.run import convert_sources
+from training.serving_network import array_network
+from training.settings import RunSettings, SourceSettings
+from training.shards import data_sha256, read_scans
+from training.trainer import Trainer
+from triage.finding import ModelSpec
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What was published."""
+
+    folder: Path
+    spec: ModelSpec
+    scores: tuple[Scores, ...]
+
+
+def publish(trainer: Trainer, repository: Path, *, command: str, say: Callable[[str], None]) -> Publication:
+    """Calibrate the trained network on validation patients, score it on test patients and export it.
+
+    Args:
+        trainer: restored to the checkpoint to publish.
+        repository: folder of the model's versions; the next number is taken.
+        command: that made the model, for the card.
+        say: takes lines for the person who waits.
+
+    Raises:
+        ConfigError: a source is not what it claims.
+    """
+    settings = trainer.settings
+    served = fold_normalisation(trainer.network, settings.network, (settings.grid.rows, settings.grid.columns))
+    validated = _evaluated(settings, settings.validation, served, say)
+    calibration, operating_point = calibrate([result for results in validated for result in results])
+    spec = ModelSpec(
+        name=settings.name,
+        rows=settings.grid.rows,
+        columns=settings.grid.columns,
+        spacing_mm=settings.grid.spacing_mm,
+        context=settings.network.context,
+        operating_point=operating_point,
+        calibration=calibration,
+        training_data_sha256=data_sha256(folder for _, folder in trainer.converted),
+        code_version=code_version(),
+    )
+    tested = _evaluated(settings, settings.test, served, say)
+    scores = tuple(scores_of(results, spec) for results in tested)
+    folder = export_model(served, spec, repository, next_version(repository))
+    _write_beside(folder, spec, settings, scores, command, int(trainer.step.numpy()))
+    return Publication(folder, spec, scores)
+
+
+def code_version() -> str:
+    """Give the version of this code."""
+    try:
+        return version("ich-triage")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _evaluated(
+    settings: RunSettings, sources: Sequence[SourceSettings], served: keras.Model, say: Callable[[str], None]
+) -> list[list[StudyResult]]:
+    """Evaluate each source's scans."""
+    network = array_network(served)
+    evaluated = []
+    for source, folder in convert_sources(settings, tuple(sources), say):
+        results = evaluate_scans(read_scans(folder), network, settings.network.context)
+        say(f"source {source.kind}: {len(results)} scans read")
+        evaluated.append(results)
+    return evaluated
+
+
+def _write_beside(
+    folder: Path, spec: ModelSpec, settings: RunSettings, scores: Sequence[Scores], command: str, steps: int
+) -> None:
+    """Write the card, and the scores as JSON, next to the versions."""
+    card = card_text(spec, settings, scores, version=int(folder.name), command=command, steps=steps)
+    _replace(folder.parent / "README.md", card)
+    rows = [score.as_json() for score in scores]
+    _replace(folder.parent / "scores.json", json.dumps(rows, indent=1) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
+    beside = path.with_name(f".{path.name}.part")
+    beside.write_text(text)
+    beside.replace(path)
