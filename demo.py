@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from local_stack import DEFAULT_PORTS, HOST, LocalStack, ProcessEnded
+from signed_in_reader import add_reader
 from triage.errors import TriageError
 from triage.ledger import Ledger
 from triage.ledger.studies import Analysis, Studies
@@ -176,10 +177,7 @@ def read_truth(source: Path) -> dict[str, bool] | None:
 def show_sign_in(stack: LocalStack, worklist_port: int) -> None:
     """Make a reader and print the worklist's address."""
     password = secrets.token_urlsafe(9)
-    _command(
-        "users", "add", READER, "--role", "radiologist", "--password-stdin", "--config", str(stack.config),
-        given=password, quiet=True,
-    )  # fmt: skip
+    add_reader(stack, READER, password)
     console.print(f"Worklist: [bold]http://{HOST}:{worklist_port}/[/]  sign in as {READER} with {password}")
 
 
@@ -205,7 +203,7 @@ def _result(row: Row) -> str:
     return f"{study.state.value}: {study.detail}" if study.detail else study.state.value
 
 
-def _command(*arguments: str, given: str | None = None, quiet: bool = False) -> int:
+def _command(*arguments: str, quiet: bool = False) -> int:
     """Run one `ich-triage` command.
 
     Raises:
@@ -213,7 +211,6 @@ def _command(*arguments: str, given: str | None = None, quiet: bool = False) -> 
     """
     done = subprocess.run(
         [sys.executable, "-m", "ich_triage", *arguments],
-        input=given,
         text=True,
         cwd=HERE,
         capture_output=quiet,
