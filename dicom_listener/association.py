@@ -1,49 +1,149 @@
-"""pynetdicom's association, with what a receiver adds: its number, and storage of classes pynetdicom does not know."""
+"""pynetdicom's association, woken by events instead of polling, with images taken in the upper layer's own thread."""
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from socketserver import BaseServer
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pynetdicom import evt
+from pynetdicom import AE, evt
 from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
+from dicom_listener.arrivals import Arrivals
 from dicom_listener.contexts import is_storage
+from dicom_listener.incoming_data import IncomingData
+from dicom_listener.messages import MessageReader
+from dicom_listener.pdu import Command, ProtocolError
+from dicom_listener.receiver import Answer, Receiver, StoreRequest
+from dicom_listener.upper_layer import UpperLayer
 
-if TYPE_CHECKING:
-    from dicom_listener.arrivals import Arrivals
+LOOK_EVERY_S = 0.5  # for the idle timer; everything else wakes the reactor
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the associations of one listener share."""
+
+    receiver: Receiver
+    arrivals: Arrivals
 
 
 class TriageAssociation(Association):  # type: ignore[misc]
     """One association with a sender.
 
-    Attributes:
+    Args:
+        ae: the application entity.
         number: counts the associations of this process; what stands in log lines.
+        services: what takes its images.
     """
 
-    number = 0
-    arrivals: Arrivals
+    is_established: bool
+    is_released: bool
+    is_aborted: bool
+
+    def __init__(self, ae: AE, number: int, services: Services) -> None:
+        super().__init__(ae, MODE_ACCEPTOR)
+        self.number = number
+        self._services = services
+        self._wake = threading.Event()
+        self.dul = UpperLayer(self, self._make_reader)
+        # these setters pass the values on to the timers of the upper layer, which is new
+        self.acse_timeout, self.network_timeout = self.ae.acse_timeout, self.ae.network_timeout
+
+    def wake(self) -> None:
+        """Let the reactor look at its queues."""
+        self._wake.set()
 
     def run_reactor(self) -> None:
         """Run the association, and note its end however it ends."""
         try:
             super().run_reactor()
         finally:
-            self.arrivals.association_ended(self.number, aborted=not self.is_released, now=time.time())
+            self._services.arrivals.association_ended(self.number, aborted=not self.is_released, now=time.time())
 
-    def _serve_request(self, msg: Any, context_id: int) -> None:
-        """Take a C-STORE of a class unknown to pynetdicom as what it is; it would abort the association."""
-        context = self._accepted_cx.get(context_id)
-        if isinstance(msg, C_STORE) and msg.is_valid_request and context and is_storage(str(context.abstract_syntax)):
-            StorageServiceClass(self).SCP(msg, context)
-            return
-        super()._serve_request(msg, context_id)
+    def kill(self) -> None:
+        """End the association's threads."""
+        self._kill = True
+        self.wake()
+        super().kill()
+
+    def begin(self, command: Command, context_id: int) -> IncomingData | None:
+        """Make room for the data set of a C-STORE; None: the context is not for storage."""
+        context = self._accepted_cx[context_id]
+        if not is_storage(str(context.abstract_syntax)):
+            return None
+        return self._services.receiver.begin(self._request(command, context_id))
+
+    def end(self, command: Command, context_id: int, data: IncomingData) -> Answer:
+        """Keep a data set and give its status."""
+        return self._services.receiver.take(self._request(command, context_id), data)
+
+    def _request(self, command: Command, context_id: int) -> StoreRequest:
+        return StoreRequest(
+            sop_class_uid=command.sop_class_uid,
+            sop_instance_uid=command.sop_instance_uid,
+            transfer_syntax_uid=str(self._accepted_cx[context_id].transfer_syntax[0]),
+            calling_ae_title=self.requestor.ae_title,
+            called_ae_title=self.acceptor.ae_title,
+            association=self.number,
+        )
+
+    def _make_reader(self, upper_layer: UpperLayer) -> MessageReader:
+        return MessageReader(
+            self,
+            send=upper_layer.send_at_once,
+            pass_on=self._pass_on,
+            is_accepted=lambda context_id: context_id in self._accepted_cx,
+        )
+
+    def _pass_on(self, primitive: Any) -> None:
+        try:
+            self.dimse.receive_primitive(primitive)
+        except Exception as error:
+            raise ProtocolError("a request that cannot be decoded") from error
+        self.wake()
+
+    def _run_reactor(self) -> None:
+        """Serve requests other than C-STORE, release, abort and the idle timer, as pynetdicom's loop does."""
+        while not self._kill:
+            self._is_paused = True  # a request of our own may go out on this association now
+            self._wake.wait(LOOK_EVERY_S)
+            self._wake.clear()
+            self._reactor_checkpoint.wait()
+            self._is_paused = False
+            self._serve_waiting()
+            if self._has_ended():
+                return
+
+    def _serve_waiting(self) -> None:
+        while True:
+            context_id, message = self.dimse.get_msg(block=False)
+            if not message:
+                return
+            self._serve_request(message, context_id)
+
+    def _has_ended(self) -> bool:
+        """Whether the association is over; answers a release, and aborts a silent peer."""
+        if self.is_established and self.acse.is_release_requested():
+            self.acse.send_release(is_response=True)
+            self.is_released, self.is_established = True, False
+            evt.trigger(self, evt.EVT_RELEASED, {})
+        elif self.acse.is_aborted():
+            self.dul.receive_pdu(wait=False)
+            self.is_aborted, self.is_established = True, False
+            evt.trigger(self, evt.EVT_ABORTED, {})
+        elif self.dul.is_alive() and self.dul.idle_timer_expired():
+            self.abort()
+        elif self.dul.is_alive():
+            return False
+        self.kill()
+        return True
 
 
 class ClosingSocket(AssociationSocket):  # type: ignore[misc]
@@ -60,8 +160,7 @@ class TriageRequestHandler(RequestHandler):  # type: ignore[misc]
     """Makes a `TriageAssociation` of each connection."""
 
     def _create_association(self) -> TriageAssociation:
-        association = TriageAssociation(self.ae, MODE_ACCEPTOR)
-        association.number, association.arrivals = self.server.next_number(), self.server.arrivals
+        association = TriageAssociation(self.ae, self.server.next_number(), self.server.services)
         association._server = self.server
         # pynetdicom finds its acceptors by this name
         association.name = f"AcceptorThread@{datetime.now():%Y%m%d%H%M%S}-{association.number}"
@@ -89,7 +188,8 @@ class TriageServer(ThreadedAssociationServer):  # type: ignore[misc]
 
     request_queue_size = 128  # connections that wait for accept(); the default of 5 refuses a burst
     daemon_threads = True
-    arrivals: Arrivals
+    services: Services
+    connection_admitted: Callable[[], bool]
     _numbers = 0
 
     def shutdown(self) -> None:
@@ -97,7 +197,23 @@ class TriageServer(ThreadedAssociationServer):  # type: ignore[misc]
         BaseServer.shutdown(self)
         self.server_close()
 
+    def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002
+        """Whether there is room for one more connection."""
+        return self.connection_admitted()
+
     def next_number(self) -> int:
         """Give the next association its number."""
         self._numbers += 1
         return self._numbers
+
+
+class TriageEntity(AE):  # type: ignore[misc]
+    """pynetdicom's application entity, which counts as active what has asked for an association.
+
+    Connections that say nothing would otherwise use up `maximum_associations`, and lock every sender out.
+    """
+
+    @property
+    def active_associations(self) -> list[Association]:
+        """The associations that were asked for and are not over."""
+        return [item for item in super().active_associations if item.requestor.primitive is not None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 Bytes = bytes | bytearray | memoryview
 
@@ -17,6 +18,18 @@ class Disk:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         try:
             _write_all(descriptor, parts)
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def open(self, path: Path) -> BinaryIO:
+        """Open a new file for a data set that is too large for memory."""
+        return path.open("xb")
+
+    def sync_file(self, path: Path) -> None:
+        """Wait until a file's content is on the disk."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
             os.fdatasync(descriptor)
         finally:
             os.close(descriptor)

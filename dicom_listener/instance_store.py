@@ -16,6 +16,7 @@ import os
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from dicom_listener.disk import Bytes, Disk
 
@@ -62,16 +63,35 @@ class InstanceStore:
         Raises:
             OSError: nothing is left of it.
         """
-        target = self.folder / path
-        temporary = self.folder / INCOMING / f"{os.getpid()}-{next(self._numbers)}.part"
+        temporary = self._temporary()
         try:
             self._disk.write(temporary, parts)
-            self._make_folders(path.parent)
-            # rename last: a half-written file must never look like an instance
-            self._disk.rename(temporary, target)
         except OSError:
             self._disk.remove(temporary)
             raise
+        self._name(temporary, path)
+
+    def open_spill(self) -> tuple[Path, BinaryIO]:
+        """Open a temporary file for a data set that is too large for memory; `keep_spilled` or `remove` it."""
+        temporary = self._temporary()
+        return temporary, self._disk.open(temporary)
+
+    def keep_spilled(self, temporary: Path, path: Path) -> None:
+        """Put a temporary file under its final name; `sync_names` makes the name durable.
+
+        Raises:
+            OSError: nothing is left of it.
+        """
+        try:
+            self._disk.sync_file(temporary)
+        except OSError:
+            self._disk.remove(temporary)
+            raise
+        self._name(temporary, path)
+
+    def remove(self, temporary: Path) -> None:
+        """Remove a temporary file."""
+        self._disk.remove(temporary)
 
     def sync_names(self, paths: Iterable[Path]) -> None:
         """Wait until the names of these files are on the disk: once a folder, however many files."""
@@ -86,9 +106,28 @@ class InstanceStore:
             self.sync_names([path])
         return path
 
+    def quarantine_spilled(self, temporary: Path, sha256: str) -> Path:
+        """Keep a temporary file that is no instance; give its path below the storage folder."""
+        path = QUARANTINE / f"{sha256[:32]}.bin"
+        self.keep_spilled(temporary, path)
+        self.sync_names([path])
+        return path
+
     def free_bytes(self) -> int:
         """Give how much may still be written."""
         return self._disk.free_bytes(self.folder)
+
+    def _temporary(self) -> Path:
+        return self.folder / INCOMING / f"{os.getpid()}-{next(self._numbers)}.part"
+
+    def _name(self, temporary: Path, path: Path) -> None:
+        try:
+            self._make_folders(path.parent)
+            # rename last: a half-written file must never look like an instance
+            self._disk.rename(temporary, self.folder / path)
+        except OSError:
+            self._disk.remove(temporary)
+            raise
 
     def _make_folders(self, folder: Path) -> None:
         """Make missing folders one by one, each durable in its parent before anything is put into it."""

@@ -10,30 +10,33 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from pynetdicom import AE, _config, build_context, evt
+from pynetdicom import _config, build_context, evt
 from pynetdicom._globals import DEFAULT_TRANSFER_SYNTAXES
 
 from dicom_listener.arrivals import Arrivals
-from dicom_listener.association import TriageRequestHandler, TriageServer
+from dicom_listener.association import Services, TriageEntity, TriageRequestHandler, TriageServer
 from dicom_listener.completer import Completer
 from dicom_listener.completion import CompletionRules
 from dicom_listener.contexts import VERIFICATION, supported_contexts
 from dicom_listener.disk import Disk
 from dicom_listener.instance_store import InstanceStore
 from dicom_listener.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dicom_listener.receiver import Receiver, StoreRequest
+from dicom_listener.receiver import Receiver
 from dicom_listener.recorder import Recorder
 from dicom_listener.recovery import mark_alive, recover
+from dicom_listener.recurring import RecurringLog
 from triage.errors import ConfigError
 from triage.ledger import Ledger
 from triage.ledger.intake import Intake
 from triage.settings import ListenerSettings, Settings
 
 log = structlog.get_logger()
+recurring = RecurringLog()
 
 LOCK_FILE = Path("listener.lock")
 ALIVE_EVERY_S = 30.0
 ACCEPT_POLL_S = 0.1  # how soon the accepting loop notices that it is to end
+CONNECTIONS_PER_ASSOCIATION = 16  # times max_associations: connections in all, most of them idle then
 LAST_WORDS_S = 2.0  # at the end, open associations have this long to finish the instance they are sending
 
 
@@ -76,7 +79,12 @@ class Listener:
         self._arrivals = Arrivals(gap_max_s=settings.quiet_period_s)
         self._recorder = Recorder(self._intake, store)
         self._receiver = Receiver(
-            store, self._recorder, self._intake, self._arrivals, min_free_bytes=settings.min_free_bytes
+            store,
+            self._recorder,
+            self._intake,
+            self._arrivals,
+            min_free_bytes=settings.min_free_bytes,
+            max_object_bytes=settings.max_object_bytes,
         )
         self._completer = Completer(self._intake, self._arrivals, completion_rules(settings))
         self._server = self._open_port()
@@ -121,7 +129,8 @@ class Listener:
                 f"Port {settings.port} on {settings.host} cannot be opened: {error.strerror}. "
                 "Choose another with listener.port, or end what uses it."
             ) from error
-        server.arrivals = self._arrivals
+        server.services = Services(self._receiver, self._arrivals)
+        server.connection_admitted = self._connection_admitted
         self.port = server.server_address[1]
         return server
 
@@ -132,13 +141,15 @@ class Listener:
             (evt.EVT_ESTABLISHED, self._on_established),
             (evt.EVT_RELEASED, self._on_released),
             (evt.EVT_ABORTED, self._on_aborted),
-            (evt.EVT_C_STORE, self._on_c_store),
         ]
 
     def _on_requested(self, event: Any) -> None:
         association = event.assoc
         proposed = association.requestor.primitive.presentation_context_definition_list
         association.acceptor.supported_contexts = supported_contexts(proposed)
+        # before the answer: its first image may come before pynetdicom says that it is established
+        calling = association.requestor.primitive.calling_ae_title
+        self._arrivals.association_opened(association.number, calling_ae_title=calling)
 
     def _on_rejected(self, event: Any) -> None:
         primitive = event.assoc.acceptor.primitive
@@ -148,7 +159,6 @@ class Listener:
     def _on_established(self, event: Any) -> None:
         association = event.assoc
         calling = association.requestor.ae_title
-        self._arrivals.association_opened(association.number, calling_ae_title=calling)
         log.info("association_opened", association=association.number, calling_ae_title=calling,
                  peer_host=association.requestor.address, contexts=len(association.accepted_contexts))  # fmt: skip
 
@@ -158,22 +168,12 @@ class Listener:
     def _on_aborted(self, event: Any) -> None:
         log.warning("association_aborted", association=event.assoc.number)
 
-    def _on_c_store(self, event: Any) -> int:
-        request = event.request
-        association = event.assoc
-        data = request.DataSet.getvalue() if request.DataSet is not None else b""
-        answer = self._receiver.take(
-            StoreRequest(
-                sop_class_uid=str(request.AffectedSOPClassUID or "").encode("ascii", "replace"),
-                sop_instance_uid=str(request.AffectedSOPInstanceUID or "").encode("ascii", "replace"),
-                transfer_syntax_uid=str(event.context.transfer_syntax),
-                calling_ae_title=association.requestor.ae_title,
-                called_ae_title=association.acceptor.ae_title,
-                association=association.number,
-            ),
-            data,
-        )
-        return int(answer.status)
+    def _connection_admitted(self) -> bool:
+        """Whether one more connection fits; connections without association are bounded as well."""
+        admitted = len(self._server.active_associations) < CONNECTIONS_PER_ASSOCIATION * self._settings.max_associations
+        if not admitted:
+            recurring.warning("connection_refused", reason="too many connections without association")
+        return admitted
 
     def _mark_alive(self) -> None:
         while not self._stopping.wait(ALIVE_EVERY_S):
@@ -197,8 +197,8 @@ def completion_rules(settings: ListenerSettings) -> CompletionRules:
     )
 
 
-def _application_entity(settings: ListenerSettings) -> AE:
-    ae = AE(ae_title=settings.ae_title)
+def _application_entity(settings: ListenerSettings) -> TriageEntity:
+    ae = TriageEntity(ae_title=settings.ae_title)
     ae.require_called_aet = settings.require_called_ae_title
     ae.maximum_associations = settings.max_associations
     ae.maximum_pdu_size = settings.max_pdu_bytes

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
 
 from dicom_listener.arrivals import Arrivals
-from dicom_listener.disk import Bytes
 from dicom_listener.header import BadUid, Header, read_header
+from dicom_listener.incoming_data import IncomingData
 from dicom_listener.instance_store import InstanceStore, instance_path
 from dicom_listener.instances import instance_from
 from dicom_listener.part10 import file_header
@@ -59,6 +58,7 @@ class Receiver:
         intake: for quarantined data.
         arrivals: what completion is judged from.
         min_free_bytes: below this much free disk, images are refused before the disk is full.
+        max_object_bytes: of one data set.
         clock: seconds since the epoch.
     """
 
@@ -70,6 +70,7 @@ class Receiver:
         arrivals: Arrivals,
         *,
         min_free_bytes: int,
+        max_object_bytes: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
@@ -77,16 +78,27 @@ class Receiver:
         self._intake = intake
         self._arrivals = arrivals
         self._min_free_bytes = min_free_bytes
+        self._max_object_bytes = max_object_bytes
         self._clock = clock
         self._low_disk = False
         self._lock = threading.Lock()
 
-    def take(self, request: StoreRequest, data: Bytes) -> Answer:
+    def begin(self, request: StoreRequest) -> IncomingData:
+        """Make room for a data set."""
+        header = file_header(
+            sop_class_uid=checked_uid(request.sop_class_uid) or "",
+            sop_instance_uid=checked_uid(request.sop_instance_uid) or "",
+            transfer_syntax_uid=request.transfer_syntax_uid,
+            source_ae_title=request.calling_ae_title,
+        )
+        return IncomingData(self._store, header, limit_bytes=self._max_object_bytes)
+
+    def take(self, request: StoreRequest, data: IncomingData) -> Answer:
         """Keep one data set as it came and give its status; never raises.
 
         Args:
             request: the command.
-            data: the data set's bytes.
+            data: the whole data set.
         """
         try:
             return self._take(request, data)
@@ -97,11 +109,11 @@ class Receiver:
             log.error("disk_refused_instance", error_type=type(error).__name__, code=error.errno)
             return Answer(StoreStatus.OUT_OF_RESOURCES, "the disk takes no data")
 
-    def _take(self, request: StoreRequest, data: Bytes) -> Answer:
+    def _take(self, request: StoreRequest, data: IncomingData) -> Answer:
         if self._disk_is_low():
             return Answer(StoreStatus.OUT_OF_RESOURCES, "the disk is nearly full")
         try:
-            header = read_header(data, request.transfer_syntax_uid)
+            header = read_header(data.head, request.transfer_syntax_uid, total=data.size)
             _check_uids(request, header)
         except BadUid as error:
             return self._refuse(request, data, StoreStatus.DOES_NOT_MATCH, str(error))
@@ -110,14 +122,14 @@ class Receiver:
         self._keep(request, header, data)
         return Answer(StoreStatus.SUCCESS)
 
-    def _keep(self, request: StoreRequest, header: Header, data: Bytes) -> None:
-        sha256 = hashlib.sha256(data).hexdigest()
+    def _keep(self, request: StoreRequest, header: Header, data: IncomingData) -> None:
+        sha256 = data.sha256()
         path = instance_path(header.study_instance_uid, header.sop_instance_uid, sha256)
         instance = instance_from(
             header,
             path=path,
             transfer_syntax_uid=request.transfer_syntax_uid,
-            size_bytes=len(data),
+            size_bytes=data.size,
             sha256=sha256,
             received_at=self._clock(),
             calling_ae_title=request.calling_ae_title,
@@ -125,18 +137,18 @@ class Receiver:
         )
         # before the row: the study must not be judged complete between its last row and this note
         self._arrivals.image(header.study_instance_uid, association=request.association, now=instance.received_at)
-        self._store.keep(_part10(request, header, data), path)
+        data.keep(path)
         result = self._recorder.record(Received(instance, header.patient))
         if result is Registered.CONFLICT:
-            log.warning("instance_conflict", calling_ae_title=request.calling_ae_title, bytes=len(data))
+            log.warning("instance_conflict", calling_ae_title=request.calling_ae_title, bytes=data.size)
 
-    def _refuse(self, request: StoreRequest, data: Bytes, status: StoreStatus, reason: str) -> Answer:
+    def _refuse(self, request: StoreRequest, data: IncomingData, status: StoreStatus, reason: str) -> Answer:
         """Keep the data where an administrator can look at them; the sender still owns the image."""
-        path = self._store.quarantine([data], hashlib.sha256(data).hexdigest())
+        path = data.quarantine()
         self._intake.quarantine(
             Quarantined(
                 path=path,
-                size_bytes=len(data),
+                size_bytes=data.size,
                 received_at=self._clock(),
                 calling_ae_title=request.calling_ae_title,
                 status=status,
@@ -180,13 +192,3 @@ class UidMismatch(BadUid):
 
     def __init__(self, name: str) -> None:
         UnreadableInstance.__init__(self, f"{name} of command and data set differ")
-
-
-def _part10(request: StoreRequest, header: Header, data: Bytes) -> Sequence[Bytes]:
-    meta = file_header(
-        sop_class_uid=header.sop_class_uid,
-        sop_instance_uid=header.sop_instance_uid,
-        transfer_syntax_uid=request.transfer_syntax_uid,
-        source_ae_title=request.calling_ae_title,
-    )
-    return [meta, data]

@@ -40,6 +40,7 @@ class ListenerSettings(BaseModel, frozen=True, extra="forbid"):
     network_timeout_s: float = Field(default=60.0, gt=0)  # an association without a word for this long is aborted
     negotiation_timeout_s: float = Field(default=15.0, gt=0)  # a connection must ask for an association within this
     min_free_bytes: int = Field(default=2_000_000_000, ge=0)  # below this much free disk, images are refused (0xA700)
+    max_object_bytes: int = Field(default=512_000_000, ge=1)  # of one image; a sender of more is cut off
     settle_s: float = Field(default=1.0, ge=0)  # after the release of a whole study: another association may follow
     quiet_period_s: float = Field(default=20.0, gt=0)  # without evidence, a study is complete after this much silence
     cap_s: float = Field(default=60.0, gt=0)  # with something missing, it goes on as partial after this much silence

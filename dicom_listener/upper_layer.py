@@ -1,0 +1,246 @@
+"""pynetdicom's upper layer, reading data where it arrives instead of passing it through three queues.
+
+Negotiation, release, abort and the state machine stay pynetdicom's. What is leaned on (its state and event names, the
+methods overridden here) is guarded by tests/dicom_listener/test_pynetdicom_contract.py.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pynetdicom.dul import DULServiceProvider
+
+from dicom_listener.messages import MessageReader
+from dicom_listener.pdu import P_DATA_TF, ProtocolError, data_values
+from dicom_listener.recurring import RecurringLog
+
+ASSOCIATE_BYTES_MAX = 1024 * 1024  # 128 contexts with 45 transfer syntaxes each have 0.3 MB
+PDU_BYTES_MAX = 1024 * 1024  # of P-DATA-TF: some senders pass over the maximum that was negotiated, by a little
+SMALL_PDU_BYTES_MAX = 1024  # release and abort have 4
+LENGTH_MAX = {1: ASSOCIATE_BYTES_MAX, 4: PDU_BYTES_MAX, 5: SMALL_PDU_BYTES_MAX, 6: SMALL_PDU_BYTES_MAX,
+              7: SMALL_PDU_BYTES_MAX, 2: ASSOCIATE_BYTES_MAX, 3: SMALL_PDU_BYTES_MAX}  # fmt: skip
+PDU_HEAD = struct.Struct(">BBL")
+DISCARD_BYTES = 65536  # read and forgotten at a time while the peer is to close
+POLL_MAX_S = 1.0  # the longest sleep; everything that matters wakes it earlier
+
+READY_TO_TRANSFER = "Sta6"  # pynetdicom's names of states and events, PS3.8 9.2
+AWAITING_CLOSE = "Sta13"
+AWAITING_REQUEST = "Sta2"
+CONNECTION_CLOSED = "Evt17"
+INVALID_PDU = "Evt19"
+ARTIM_EXPIRED = "Evt18"
+
+recurring = RecurringLog()
+
+
+class PeerGone(Exception):
+    """The connection closed, or the peer stopped in the middle of a PDU."""
+
+
+class UpperLayer(DULServiceProvider):  # type: ignore[misc]
+    """The upper layer of one association, as acceptor.
+
+    Args:
+        association: its parent.
+        make_reader: makes what takes the messages; called once, with this upper layer.
+    """
+
+    def __init__(self, association: Any, make_reader: Callable[[UpperLayer], MessageReader]) -> None:
+        super().__init__(association)
+        self._wake_end, self._woken_end = socket.socketpair()
+        self._wake_end.setblocking(False)
+        self._woken_end.setblocking(False)
+        self._buffer = bytearray(0)
+        self._reader = make_reader(self)
+        self.daemon = True  # a process that is told to end must not wait for a peer
+
+    def send_pdu(self, primitive: Any) -> None:
+        """Queue a primitive for the peer, and wake the reactor to send it."""
+        super().send_pdu(primitive)
+        self.wake()
+
+    def kill_dul(self) -> None:
+        """End the reactor."""
+        super().kill_dul()
+        self.wake()
+
+    def stop_dul(self) -> bool:
+        """End the reactor if the association is over; True if it has ended."""
+        self.wake()
+        return bool(super().stop_dul())
+
+    def wake(self) -> None:
+        """Let the reactor look at its queues."""
+        try:
+            self._wake_end.send(b"\0")
+        except OSError:  # full: it will wake anyway; closed: it has ended
+            return
+
+    def send_at_once(self, pdu: bytes) -> None:
+        """Send from the reactor's own thread.
+
+        Raises:
+            PeerGone: the connection is closed.
+        """
+        if self.socket is None or self.socket.socket is None:
+            raise PeerGone
+        try:
+            self.socket.socket.settimeout(self.assoc.network_timeout)
+            self.socket.socket.sendall(pdu)
+        except OSError as error:
+            raise PeerGone from error
+
+    def run_reactor(self) -> None:
+        """Serve socket, queues and timers until the association is over, asleep while there is nothing to do."""
+        self._idle_timer.start()
+        self.assoc._dul_ready.set()
+        try:
+            while not self._kill_thread:
+                self._turn()
+        finally:
+            self._reader.close()
+            self._wake_end.close()
+            self._woken_end.close()
+            self.assoc.wake()
+
+    def _turn(self) -> None:
+        """Do one event, as pynetdicom's own loop does."""
+        try:
+            if self.artim_timer.expired:
+                self.event_queue.put(ARTIM_EXPIRED)
+            # an event that waits comes first: data behind a release must not be taken
+            if self.event_queue.empty() and not self._process_recv_primitive() and self._is_transport_event():
+                self._idle_timer.restart()
+            if not self.event_queue.empty():
+                self.state_machine.do_action(self.event_queue.get(block=False))
+                self.assoc.wake()
+        except Exception:  # noqa: BLE001 - whatever a peer can provoke must end its association and nothing else
+            recurring.error("association_failed", association=self.assoc.number)
+            self._give_up()
+
+    def _is_transport_event(self) -> bool:
+        if not self._wait_for_something():
+            return False
+        if self.state_machine.current_state == AWAITING_CLOSE:
+            self._discard()
+        else:
+            self._read_pdu_data()
+        return True
+
+    def _wait_for_something(self) -> bool:
+        """Sleep until the socket has data; False: there is something else to look at."""
+        connection = self.socket.socket if self.socket is not None else None
+        poller = select.poll()
+        poller.register(self._woken_end, select.POLLIN)
+        if connection is not None:
+            if isinstance(connection, ssl.SSLSocket) and connection.pending():
+                return True
+            poller.register(connection, select.POLLIN)
+        ready = {descriptor for descriptor, _ in poller.poll(self._sleep_s() * 1000)}
+        if self._woken_end.fileno() in ready:
+            self._woken_end.recv(4096)
+        return connection is not None and connection.fileno() in ready
+
+    def _sleep_s(self) -> float:
+        if not self.event_queue.empty() or not self.to_provider_queue.empty():
+            return 0.0
+        running = self.artim_timer._start_time is not None and self.artim_timer._end_time is None
+        return max(0.0, min(POLL_MAX_S, self.artim_timer.remaining if running else POLL_MAX_S))
+
+    def _read_pdu_data(self) -> None:
+        """Read one PDU; a C-STORE is done with when this returns, everything else is an event for pynetdicom."""
+        try:
+            self._read_pdu()
+        except PeerGone:
+            self.event_queue.put(CONNECTION_CLOSED)
+        except ProtocolError as error:
+            recurring.warning("protocol_error", association=self.assoc.number, reason=str(error))
+            self.event_queue.put(INVALID_PDU)
+
+    def _read_pdu(self) -> None:
+        kind, _, length = PDU_HEAD.unpack(self._receive(6))
+        if kind not in LENGTH_MAX:
+            raise ProtocolError("bytes that are no DICOM PDU")
+        if length > LENGTH_MAX[kind]:
+            raise ProtocolError(f"a PDU of type {kind} that claims {length} bytes; at most {LENGTH_MAX[kind]}")
+        body = self._receive(length)
+        if kind == P_DATA_TF:
+            self._read_data(body)
+            return
+        try:
+            pdu, event = self._decode_pdu(bytearray(PDU_HEAD.pack(kind, 0, length) + body))
+        except Exception as error:
+            raise ProtocolError(f"a PDU of type {kind} that cannot be decoded") from error
+        self._recv_pdu.put(pdu)
+        self.event_queue.put(event)
+
+    def _read_data(self, body: memoryview) -> None:
+        if self.state_machine.current_state != READY_TO_TRANSFER:
+            raise ProtocolError("data outside of an association")
+        for value in data_values(body):
+            self._reader.read(value)
+
+    def _receive(self, count: int) -> memoryview:
+        """Read exactly so many bytes into the one buffer of this association; valid until the next call."""
+        if len(self._buffer) < count:
+            self._buffer = bytearray(count)
+        view = memoryview(self._buffer)[:count]
+        connection = self.socket.socket if self.socket is not None else None
+        if connection is None:
+            raise PeerGone
+        deadline = time.monotonic() + self._patience_s()
+        received = 0
+        try:
+            while received < count:
+                left_s = deadline - time.monotonic()
+                if left_s <= 0:
+                    raise PeerGone
+                connection.settimeout(left_s)
+                part = connection.recv_into(view[received:])
+                if not part:
+                    raise PeerGone
+                received += part
+            acknowledge_at_once(connection)
+        except OSError as error:
+            raise PeerGone from error
+        return view
+
+    def _patience_s(self) -> float:
+        """Give how long the rest of a PDU may take, once its first byte is here."""
+        waiting = self.state_machine.current_state == AWAITING_REQUEST
+        return float((self.assoc.acse_timeout if waiting else self.assoc.network_timeout) or POLL_MAX_S)
+
+    def _discard(self) -> None:
+        """Parse nothing after an abort or release: read and forget until the peer closes."""
+        connection = self.socket.socket if self.socket is not None else None
+        try:
+            if connection is not None and connection.recv(DISCARD_BYTES):
+                return
+        except OSError:
+            pass
+        if self.socket is not None:
+            self.socket.close()
+
+    def _give_up(self) -> None:
+        """Abort without the state machine, whose state is in doubt."""
+        if self.socket is not None and self.socket.socket is not None:
+            self.socket.send(b"\x07\0\0\0\0\x04\0\0\x02\0")  # A-ABORT, source: service provider
+            self.socket.close()
+        self.assoc.is_aborted, self.assoc.is_established = True, False
+        self.assoc._kill = self._kill_thread = True
+
+
+def acknowledge_at_once(connection: socket.socket) -> None:
+    """Let the kernel acknowledge without delay.
+
+    A sender with Nagle's algorithm waits for it with the end of each image, 40 ms each time. The option lasts for a few
+    segments only, so it is set after each read.
+    """
+    if hasattr(socket, "TCP_QUICKACK"):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
