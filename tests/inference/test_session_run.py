@@ -1,0 +1,74 @@
+"""Both ways to run a session give the same answers on the pinned TensorFlow.
+
+`DirectRun` calls an entry of TensorFlow that is only half public. When this file fails after a change of the pin, the
+server still works with `PublicRun`, less exactly: repair `DirectRun` before the pin moves.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+import numpy as np
+import pytest
+
+tf = pytest.importorskip("tensorflow")
+
+from inference.model_server.session_run import DirectRun, PublicRun, session_run  # noqa: E402
+
+INVALID = 3
+
+
+@pytest.fixture(scope="module")
+def session():
+    graph = tf.Graph()
+    with graph.as_default():
+        x = tf.compat.v1.placeholder(tf.float32, [None, 2], name="x")
+        tf.multiply(x, 2.0, name="doubled")
+        tf.constant(b"text", name="text")
+        tf.constant([b"a", b"b"], name="texts")
+    with tf.compat.v1.Session(graph=graph) as session:
+        yield session
+
+
+def test_the_pinned_tensorflow_has_the_direct_way(session):
+    assert importlib.metadata.version("tensorflow").startswith("2.20.")
+    assert isinstance(session_run(session), DirectRun)
+
+
+@pytest.fixture(params=[DirectRun, PublicRun])
+def run(request, session):
+    return request.param(session)
+
+
+@pytest.mark.parametrize("timeout_ms", [0, 20_000])
+def test_fetches_come_in_order(run, timeout_ms):
+    x = np.ones((3, 2), np.float32)
+
+    text, doubled, texts = run({"x:0": x}, ["text:0", "doubled:0", "texts:0"], timeout_ms)
+
+    assert doubled.tolist() == [[2.0, 2.0]] * 3
+    assert (text.shape, text.dtype, text.item()) == ((), np.dtype(object), b"text")
+    assert texts.tolist() == [b"a", b"b"]
+
+
+def test_no_type_is_cast(run):
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        run({"x:0": np.ones((1, 2), np.float64)}, ["doubled:0"], 0)
+
+    if isinstance(run, PublicRun):  # this graph's input is no argument of a function: the C session words it otherwise
+        assert error.value.message == "Expects arg[0] to be float but double is provided"
+
+
+def test_unknown_tensors_are_an_error_of_tensorflow(run):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="was not found in the Graph"):
+        run({}, ["none:0"], 0)
+
+
+def test_only_the_direct_way_takes_other_shapes_than_declared(session):
+    x = np.ones((1, 3), np.float32)
+
+    [doubled] = DirectRun(session)({"x:0": x}, ["doubled:0"], 0)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Cannot feed value of shape"):
+        PublicRun(session)({"x:0": x}, ["doubled:0"], 0)
+
+    assert doubled.tolist() == [[2.0, 2.0, 2.0]]
