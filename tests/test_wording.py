@@ -150,22 +150,29 @@ def with_subcommands(command: click.Command | None) -> Iterator[click.Command]:
 
 def fault_in(arguments: str) -> str | None:
     """Say what is wrong with the arguments of `ich-triage`; None if its commands and options exist."""
-    words = re.split(r"\s(?:[|<&;#]|\d?>)", f" {arguments}")[0]
+    given = shlex.split(re.split(r"\s(?:[|<&;#]|\d?>)", f" {arguments}")[0])
     command: click.Command = cli
-    given = shlex.split(words)
-    while isinstance(command, click.Group):
-        if not given or given[0].startswith("-"):
-            break
-        name, *given = given
-        below = command.get_command(click.Context(command), name)
-        if below is None:
-            return f"no command {name}"
-        command = below
     try:
-        command.make_parser(click.Context(command)).parse_args(list(given))
+        while isinstance(command, click.Group):
+            below, given = step_into(command, given)
+            if below is None:
+                return None
+            command = below
+        command.make_parser(click.Context(command)).parse_args(given)
     except click.UsageError as error:
         return error.format_message()
     return None
+
+
+def step_into(group: click.Group, given: list[str]) -> tuple[click.Command | None, list[str]]:
+    """Find the sub-command as the group itself does, its default one too; None: there are only options of the group."""
+    context = click.Context(group, resilient_parsing=True)
+    group.parse_args(context, list(given))
+    words = [*context._protected_args, *context.args]
+    if not words:
+        return None, []
+    _, command, rest = group.resolve_command(click.Context(group), words)
+    return command, rest
 
 
 def test_documented_commands_and_options_exist():
