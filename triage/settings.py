@@ -63,6 +63,8 @@ class ServerSettings(BaseModel, frozen=True, extra="forbid"):
     """The embedded model server, which answers as TF Serving does."""
 
     models_folder: Path = Path("models")  # one folder a model, and in it one a version: models/ich_unet/1/
+    models_config_file: Path | None = None  # TF Serving's models.config; None: every model of the folder
+    labels_before_available: bool = False  # a label may name a version that is still loading, as at start all are
     host: str = "127.0.0.1"  # the endpoint has no sign-in: other hosts only in a closed network
     port: int = Field(default=8500, ge=0, le=65535)  # gRPC; 0: any free one, printed at start
     rest_port: int = Field(default=8501, ge=0, le=65535)  # HTTP, JSON and metrics; 0: any free one

@@ -42,6 +42,7 @@ def serving_methods(api: ServingApi, *, as_content: bool = False) -> dict[str, A
             "GetModelMetadataRequest", lambda request, _: api.model_metadata(request)
         ),
         f"{model}/GetModelStatus": _of("GetModelStatusRequest", lambda request, _: api.model_status(request)),
+        f"{model}/HandleReloadConfigRequest": _of("ReloadConfigRequest", api.reload),
     }
 
 

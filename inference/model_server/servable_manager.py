@@ -21,38 +21,33 @@ from typing import TYPE_CHECKING
 import grpc
 import structlog
 
+from inference.model_server.model_config import ModelConfig
 from inference.model_server.model_versions import (
     ManagedVersion,
     Phase,
     Step,
-    VersionPolicy,
     aspire,
     next_step,
     versions_on_disk,
     wanted_versions,
     without_ended,
 )
-from inference.model_server.statuses import OK, StatusError, invalid_argument, not_found
+from inference.model_server.statuses import (
+    CODES,
+    OK,
+    StatusError,
+    failed_precondition,
+    invalid_argument,
+    not_found,
+)
 
 if TYPE_CHECKING:
     from inference.model_server.servable import Servable
 
 log = structlog.get_logger()
 
-LATEST = VersionPolicy()
 GIVE_UP_POLL_S = 0.2  # how soon a waiting start sees that it shall stop
 START, LOADING, AVAILABLE, UNLOADING, END = 10, 20, 30, 40, 50  # tensorflow.serving.ModelVersionStatus.State
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """One model to serve."""
-
-    name: str
-    base_path: Path
-    policy: VersionPolicy = LATEST
-    labels: tuple[tuple[str, int], ...] = ()
-    platform: str = "tensorflow"
 
 
 @dataclass(frozen=True)
@@ -104,6 +99,7 @@ class ServableManager:
         self._load = load
         self._times = times
         self._models: dict[str, _Model] = {}
+        self._labels: Mapping[str, Mapping[str, int]] = {}
         self._changed = threading.Condition()
         self._stopping = False
         self._next_poll_s = 0.0
@@ -142,19 +138,45 @@ class ServableManager:
         with self._changed:
             return [model.config for model in self._models.values() if not model.left_out]
 
-    def wait_until_available(self, names: Sequence[str], give_up: threading.Event | None = None) -> None:
+    def set_labels(self, labels: Mapping[str, Mapping[str, int]], *, before_available: bool = False) -> None:
+        """Put these labels in the place of all others.
+
+        Args:
+            labels: version by label by model.
+            before_available: a label may name a version that is not in memory yet, unless it named another one before.
+
+        Raises:
+            StatusError: a label names a version that is not in memory; the labels of before stay.
+        """
+        with self._changed:
+            for name, versions in labels.items():
+                loaded = self._models[name].loaded if name in self._models else {}
+                for label, version in versions.items():
+                    moved = self._labels.get(name, {}).get(label, version) != version
+                    if version not in loaded and (moved or not before_available):
+                        raise failed_precondition(
+                            f"Request to assign label to version {version} of model {name}, which is not currently "
+                            "available for inference"
+                        )
+            self._labels = labels
+
+    def wait_until_available(
+        self, names: Sequence[str], give_up: threading.Event | None = None, timeout_s: float | None = None
+    ) -> None:
         """Wait until each model has every wanted version in memory or failed; without limit where it has no version.
 
         Args:
             names: models to wait for.
             give_up: when set, the waiting ends.
+            timeout_s: longest wait; None: no limit.
 
         Raises:
-            StatusError: a model failed to load, or the waiting was given up.
+            StatusError: a model failed to load, or the waiting ended.
         """
+        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         with self._changed:
             while not (self._stopping or all(self._settled(name) for name in names)):
-                if give_up is not None and give_up.is_set():
+                if (give_up is not None and give_up.is_set()) or (deadline_s and time.monotonic() > deadline_s):
                     break
                 self._changed.wait(GIVE_UP_POLL_S)
             failed = [name for name in names if not self._models[name].loaded]
@@ -193,22 +215,22 @@ class ServableManager:
             return [known[version] for version in sorted(known, reverse=True)]
 
     def _labelled(self, name: str, label: str) -> int:
-        model = self._models.get(name)
-        labels: Mapping[str, int] = dict(model.config.labels) if model and not model.left_out else {}
-        if label not in labels:
+        if label not in self._labels.get(name, {}):
             raise invalid_argument(f"Unrecognized servable version label: {label}")
-        return labels[label]
+        return self._labels[name][label]
 
     def _settled(self, name: str) -> bool:
         managed = self._models[name].managed.values()
         return bool(managed) and all(each.phase in (Phase.READY, Phase.ERROR) for each in managed if each.aspired)
 
     def _not_available(self, names: Sequence[str]) -> StatusError:
-        reasons = []
+        reasons = ""
         for name in names:
-            ended = [status for status in self._models[name].statuses.values() if status.state == END]
-            reasons += [f"{{{name} version: {each.version}}} due to error: {each.message}" for each in ended]
-        text = f"{len(names)} model(s) did not become available: {{{', '.join(reasons)}, }}"
+            for each in self._models[name].statuses.values():
+                if each.state == END and each.code:
+                    code = CODES[each.code].name
+                    reasons += f"{{{{name: {name} version: {each.version}}} due to error: {code}: {each.message}}}, "
+        text = f"{len(names)} model(s) did not become available: {{{reasons}}}"
         return StatusError(grpc.StatusCode.UNKNOWN, text)
 
     def _keep(self) -> None:

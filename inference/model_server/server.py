@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from concurrent import futures
 from dataclasses import dataclass
-from pathlib import Path
 
 import grpc
 import structlog
@@ -13,9 +12,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from inference.model_server.grpc_services import NoSuchMethod, RawMethods, serving_methods
 from inference.model_server.metrics import Metrics
+from inference.model_server.model_config import ModelConfig, checked_configs, folder_configs, read_server_config
+from inference.model_server.reload import ConfigReloader
 from inference.model_server.rest import RestServer
 from inference.model_server.servable import SessionThreads, load_servable
-from inference.model_server.servable_manager import ManagerTimes, ModelConfig, ServableManager
+from inference.model_server.servable_manager import ManagerTimes, ServableManager
 from inference.model_server.serving_api import ServingApi
 from inference.model_server.statuses import StatusError
 from triage.errors import ConfigError, ServingError
@@ -47,7 +48,9 @@ class ModelServer:
         threads = SessionThreads(settings.intra_op_threads, settings.inter_op_threads)
         times = ManagerTimes(settings.poll_interval_s, settings.load_retries, settings.load_retry_interval_s)
         self.manager = ServableManager(lambda path: load_servable(path, threads), times)
-        self._api = ServingApi(self.manager, Metrics())
+        metrics = Metrics()
+        reloader = ConfigReloader(self.manager, metrics, settings.models_folder)
+        self._api = ServingApi(self.manager, metrics, reloader)
         self._health = health.HealthServicer(experimental_non_blocking=True)
         self._grpc: grpc.Server | None = None
         self._rest: RestServer | None = None
@@ -62,19 +65,32 @@ class ModelServer:
             ConfigError: there is no model folder, or the port cannot be had.
             ServingError: a model failed to load.
         """
-        configs = model_configs(self._settings.models_folder)
+        configs = self._configs()
         try:
             return self._start(configs, give_up)
         except BaseException:
             self.stop()
             raise
 
-    def _start(self, configs: list[ModelConfig], give_up: threading.Event | None) -> Ports:
-        self.manager.start(configs)
+    def _configs(self) -> list[ModelConfig]:
+        settings = self._settings
+        if settings.models_config_file is None:
+            return folder_configs(settings.models_folder)
+        server_config = read_server_config(settings.models_config_file)
         try:
+            return checked_configs(server_config, settings.models_folder)
+        except StatusError as error:
+            raise ConfigError(f"{settings.models_config_file} cannot be used: {error.message}") from error
+
+    def _start(self, configs: list[ModelConfig], give_up: threading.Event | None) -> Ports:
+        try:
+            labels = {config.name: dict(config.labels) for config in configs}
+            self.manager.set_labels(labels, before_available=self._settings.labels_before_available)
+            self.manager.start(configs)
             self.manager.wait_until_available([config.name for config in configs], give_up)
         except StatusError as error:
-            raise ServingError(f"Failed to start server. Error: {error.message}", code=error.code.name) from error
+            message = f"Failed to start server. Error: {error.code.name}: {error.message}"
+            raise ServingError(message, code=error.code.name) from error
         ports = Ports(self._open_grpc(), self._open_rest())
         log.info("server_ready", grpc_port=ports.grpc, rest_port=ports.rest)
         return ports
@@ -125,18 +141,3 @@ class ModelServer:
 
 def _port_error(host: str, port: int) -> ConfigError:
     return ConfigError(f"Port {port} of {host} cannot be had: is another server on it?")
-
-
-def model_configs(models_folder: Path) -> list[ModelConfig]:
-    """Find the models of a folder: each sub-folder is one, named as it is.
-
-    Raises:
-        ConfigError: the folder is missing, or has no sub-folder.
-    """
-    try:
-        names = sorted(child.name for child in models_folder.iterdir() if child.is_dir() and child.name[0] not in "._")
-    except OSError as error:
-        raise ConfigError(f"The models folder cannot be read: {error.strerror}: {models_folder}.") from error
-    if not names:
-        raise ConfigError(f"No model is in {models_folder}; expected a folder a model, e.g. ich_unet/1/saved_model.pb.")
-    return [ModelConfig(name, (models_folder / name).resolve()) for name in names]

@@ -10,6 +10,7 @@ from inference.model_server.metrics import Metrics
 from inference.model_server.model_metadata import model_metadata, model_status
 from inference.model_server.predict import PredictReply, predict
 from inference.model_server.predict_request import PredictRequest
+from inference.model_server.reload import ConfigReloader
 from inference.model_server.servable_manager import ServableManager
 
 GRPC, REST = "GRPC", "REST"
@@ -24,6 +25,7 @@ class ServingApi:
 
     manager: ServableManager
     metrics: Metrics
+    reloader: ConfigReloader
 
     def predict(self, request: PredictRequest, timeout_ms: int, entrypoint: str) -> PredictReply:
         """Answer Predict."""
@@ -51,6 +53,10 @@ class ServingApi:
     def model_status(self, request: Any) -> Any:
         """Answer GetModelStatus with a GetModelStatusResponse."""
         return model_status(request, self.manager)
+
+    def reload(self, request: Any, timeout_ms: int) -> Any:
+        """Answer HandleReloadConfigRequest with a ReloadConfigResponse."""
+        return self.reloader.reload(request, timeout_ms)
 
 
 def _name(model_spec: Any | None) -> str:
