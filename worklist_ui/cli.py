@@ -1,0 +1,187 @@
+"""The commands of the worklist: `worklist` serves it, `users` manages who may sign in."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from triage.errors import ConfigError, StoreError, TriageError
+from triage.ledger import Ledger
+from triage.ledger.users import Users
+from triage.settings import Settings, load_settings
+from worklist_ui import passwords, secret_key
+from worklist_ui.names import USERNAME, USERNAME_RULE
+from worklist_ui.roles import Role
+
+config_option = click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="Settings, a TOML file.")
+
+
+@click.command("worklist")
+@config_option
+def worklist(config: Path | None) -> None:
+    """Show the reading list in the browser until SIGTERM or Ctrl-C.
+
+    One line on stdout says that it answers: {"worklist_port": 8080}. The first start without any account prints a
+    one-time link on stderr; the person who opens it chooses name and password.
+
+    Example: ich-triage worklist --config triage.toml
+    """
+    from worklist_ui.server import serve  # gunicorn is not needed to manage users
+
+    settings = _settings(config)
+    ledger = _ledger(settings)
+    try:
+        key = secret_key.read_or_make(settings.storage.folder)
+        _offer_first_account(Users(ledger), settings)
+    except TriageError as error:
+        raise _failure(error) from error
+    finally:
+        ledger.close()  # no connection crosses gunicorn's fork
+    serve(settings, key)
+
+
+@click.group("users")
+def users() -> None:
+    """Manage who may sign in to the worklist."""
+
+
+@users.command("add")
+@click.argument("name")
+@click.option("--role", type=click.Choice([role.value for role in Role]), required=True, help="What they may do.")
+@click.option("--password-stdin", is_flag=True, help="Read the password from stdin, one line.")
+@click.option("--link", is_flag=True, help="Print a one-time link instead of a password.")
+@config_option
+def add(name: str, role: str, password_stdin: bool, link: bool, config: Path | None) -> None:
+    """Open an account. Without an option a password is made and printed once.
+
+    Example: ich-triage users add a.reader --role radiologist
+    """
+    name = name.strip().lower()
+    if not USERNAME.fullmatch(name):
+        raise click.UsageError(USERNAME_RULE)
+    settings = _settings(config)
+    accounts = Users(_ledger(settings))
+    if link:
+        click.echo(_make_link(accounts, settings, role, name))
+        return
+    password = _given_password() if password_stdin else passwords.generate()
+    try:
+        accounts.add(name, role=role, password_hash=passwords.hash_password(password), now=time.time())
+    except StoreError as error:
+        raise _failure(error) from error
+    click.echo(f"Account {name} is open." if password_stdin else password)
+
+
+@users.command("list")
+@config_option
+def list_users(config: Path | None) -> None:
+    """List the accounts.
+
+    Example: ich-triage users list
+    """
+    table = Table("name", "role", "state")
+    for user in Users(_ledger(_settings(config))).all():
+        locked = user.locked_until is not None and user.locked_until > time.time()
+        table.add_row(user.username, user.role, "disabled" if user.disabled else "locked" if locked else "open")
+    Console().print(table)
+
+
+@users.command("disable")
+@click.argument("name")
+@config_option
+def disable(name: str, config: Path | None) -> None:
+    """Close an account and end its sessions.
+
+    Example: ich-triage users disable a.reader
+    """
+    _found(Users(_ledger(_settings(config))).disable(name.lower()), name)
+    click.echo(f"Account {name} is closed.")
+
+
+@users.command("enable")
+@click.argument("name")
+@config_option
+def enable(name: str, config: Path | None) -> None:
+    """Open a closed or locked account again.
+
+    Example: ich-triage users enable a.reader
+    """
+    _found(Users(_ledger(_settings(config))).enable(name.lower()), name)
+    click.echo(f"Account {name} is open.")
+
+
+@users.command("reset")
+@click.argument("name")
+@config_option
+def reset(name: str, config: Path | None) -> None:
+    """Print a one-time link by which a person chooses a new password.
+
+    Example: ich-triage users reset a.reader
+    """
+    settings = _settings(config)
+    accounts = Users(_ledger(settings))
+    user = accounts.by_name(name.lower())
+    _found(user is not None, name)
+    if user is not None:
+        click.echo(_make_link(accounts, settings, user.role, user.username))
+
+
+def _offer_first_account(accounts: Users, settings: Settings) -> None:
+    """Print a one-time link where nobody could sign in; there is no default password."""
+    if accounts.count() == 0:
+        link = _make_link(accounts, settings, Role.ADMINISTRATOR.value, "")
+        click.echo(f"No account yet. Open this link once, within {settings.worklist.link_hours:g} h: {link}", err=True)
+
+
+def _make_link(accounts: Users, settings: Settings, role: str, username: str) -> str:
+    token, now = secrets.token_urlsafe(24), time.time()
+    expires_at = now + settings.worklist.link_hours * 3600
+    accounts.add_link(token, role=role, username=username, now=now, expires_at=expires_at)
+    return f"{_base_url(settings)}/link/{token}"
+
+
+def _base_url(settings: Settings) -> str:
+    """Give the address that a browser on this host reaches the worklist by."""
+    worklist_settings = settings.worklist
+    if worklist_settings.allowed_hosts and worklist_settings.behind_tls_proxy:
+        return f"https://{worklist_settings.allowed_hosts[0]}"
+    scheme = "https" if worklist_settings.certificate else "http"
+    anywhere = worklist_settings.host in ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
+    host = "127.0.0.1" if anywhere else worklist_settings.host
+    return f"{scheme}://{host}:{worklist_settings.port}"
+
+
+def _given_password() -> str:
+    password = sys.stdin.readline().rstrip("\r\n")
+    if complaint := passwords.complaint(password):
+        raise click.UsageError(complaint)
+    return password
+
+
+def _found(found: bool, name: str) -> None:
+    if not found:
+        raise click.ClickException(f"There is no account {name}; `ich-triage users list` names them.")
+
+
+def _settings(config: Path | None) -> Settings:
+    try:
+        return load_settings(config)
+    except ConfigError as error:
+        raise _failure(error) from error
+
+
+def _ledger(settings: Settings) -> Ledger:
+    try:
+        return Ledger(settings.storage.ledger_path)
+    except StoreError as error:
+        raise _failure(error) from error
+
+
+def _failure(error: TriageError) -> click.ClickException:
+    return click.UsageError(str(error)) if isinstance(error, ConfigError) else click.ClickException(str(error))

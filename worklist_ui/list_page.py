@@ -1,0 +1,186 @@
+"""One page of the list: which studies, in which order; the counts above it. Pure functions of a snapshot."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from triage.ledger.reading import Entry
+from triage.priority import Rank, reading_order
+from triage.study import ReadingState
+from worklist_ui.live import Snapshot
+from worklist_ui.wording import STANDINGS, Standing, person, standing_of
+
+VIEWS = {"open": "To read", "mine": "Mine", "history": "Read", "all": "All received"}
+LONGEST_SEARCH = 100
+LAST_PAGE = 10_000
+
+
+def _text(value: str) -> str:
+    return value.casefold()
+
+
+# What a column is sorted by; studies without a value come last in both directions.
+SORTS: dict[str, Callable[[Entry], Any]] = {
+    "state": lambda entry: list(Standing).index(standing_of(entry)),
+    "patient": lambda entry: _text(person(entry.study.header.patient_name)),
+    "study": lambda entry: _text(entry.study.header.study_description),
+    "from": lambda entry: _text(entry.study.calling_ae_title),
+    "images": lambda entry: entry.study.instance_count,
+    "arrival": lambda entry: entry.study.first_image_at,
+    "probability": lambda entry: entry.probability,
+    "volume": lambda entry: entry.volume_ml,
+    "reader": lambda entry: entry.study.claimed_by or entry.study.read_by or None,
+}
+
+
+@dataclass(frozen=True)
+class ListQuery:
+    """What a reader asked to see; every field has an address, so that a view can be kept as a bookmark."""
+
+    view: str = "open"
+    standing: Standing | None = None
+    search: str = ""
+    sort: str = ""  # empty: the reading order
+    descending: bool = False
+    page: int = 1
+    reader: str = ""  # who asks: what "mine" means
+
+    def address(self, **changes: Any) -> str:
+        """Give the query string of this view, with changes; a change of view starts at its first page."""
+        values = {
+            "view": self.view,
+            "state": self.standing.value if self.standing else "",
+            "q": self.search,
+            "sort": self.sort,
+            "desc": "1" if self.descending else "",
+            "page": "" if self.page == 1 else str(self.page),
+        }
+        if "page" not in changes:
+            values["page"] = ""
+        values |= {name: "" if value is None else str(value) for name, value in changes.items()}
+        if values["view"] == "open":
+            values["view"] = ""
+        return "?" + urlencode({name: value for name, value in values.items() if value})
+
+
+@dataclass(frozen=True)
+class ListPage:
+    """One page of what a query found."""
+
+    query: ListQuery
+    entries: tuple[Entry, ...]
+    found: int  # studies that fit the query, on all pages
+    pages: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Counts over every study received; the states' sum is all there are."""
+
+    received: int
+    by_standing: Mapping[Standing, int]
+    by_view: Mapping[str, int]
+    unread_flags: int
+
+
+def query_from(args: Mapping[str, str], reader: str) -> ListQuery:
+    """Read a query from an address; what makes no sense is left out, never an error."""
+    view = args.get("view", "open")
+    state = args.get("state", "")
+    page = args.get("page", "1")
+    return ListQuery(
+        view=view if view in VIEWS else "open",
+        standing=Standing(state) if state in STANDINGS else None,
+        search=args.get("q", "").strip()[:LONGEST_SEARCH],
+        sort=args.get("sort", "") if args.get("sort", "") in SORTS else "",
+        descending=args.get("desc", "") == "1",
+        page=min(max(int(page), 1), LAST_PAGE) if page.isdecimal() and len(page) < 6 else 1,
+        reader=reader,
+    )
+
+
+def list_page(snapshot: Snapshot, query: ListQuery, *, rows_per_page: int, overtaking_cap_s: float | None) -> ListPage:
+    """Select and order the studies of one page."""
+    ordered = _ordered(snapshot, query, overtaking_cap_s)
+    pages = max(1, -(-len(ordered) // rows_per_page))
+    start = (min(query.page, pages) - 1) * rows_per_page
+    return ListPage(query, tuple(ordered[start : start + rows_per_page]), len(ordered), pages)
+
+
+def summary_of(snapshot: Snapshot, reader: str) -> Summary:
+    """Count the studies of a snapshot."""
+    kept: Summary | None = snapshot.cache.get(("summary", reader))
+    if kept is None:
+        entries = snapshot.entries.values()
+        by_standing = Counter(standing_of(entry) for entry in entries)
+        kept = snapshot.cache["summary", reader] = Summary(
+            received=len(entries),
+            by_standing={standing: by_standing[standing] for standing in Standing},
+            by_view={view: sum(_in_view(entry, view, reader) for entry in entries) for view in VIEWS},
+            unread_flags=sum(entry.urgent and not entry.is_read for entry in entries),
+        )
+    return kept
+
+
+def _ordered(snapshot: Snapshot, query: ListQuery, overtaking_cap_s: float | None) -> Sequence[Entry]:
+    asker = query.reader if query.view == "mine" else ""
+    key = ("ordered", query.view, query.standing, query.search, query.sort, query.descending, asker)
+    kept: Sequence[Entry] | None = snapshot.cache.get(key)
+    if kept is None:
+        found = [entry for entry in snapshot.entries.values() if _fits(entry, query)]
+        kept = snapshot.cache[key] = _sorted(found, query, snapshot.at, overtaking_cap_s)
+    return kept
+
+
+def _fits(entry: Entry, query: ListQuery) -> bool:
+    if not _in_view(entry, query.view, query.reader):
+        return False
+    if query.standing is not None and standing_of(entry) is not query.standing:
+        return False
+    return all(word in _haystack(entry) for word in query.search.casefold().split())
+
+
+def _in_view(entry: Entry, view: str, reader: str) -> bool:
+    study = entry.study
+    if view == "mine":
+        return study.reading_state is ReadingState.CLAIMED and study.claimed_by == reader
+    return view == "all" or entry.is_read == (view == "history")
+
+
+def _haystack(entry: Entry) -> str:
+    header = entry.study.header
+    parts = (
+        person(header.patient_name), header.patient_name, header.patient_id, header.accession_number,
+        header.study_description, entry.study.calling_ae_title, entry.study.claimed_by, entry.study.read_by,
+    )  # fmt: skip
+    return "\n".join(parts).casefold()
+
+
+def _sorted(entries: Sequence[Entry], query: ListQuery, now: float, overtaking_cap_s: float | None) -> list[Entry]:
+    if query.sort:
+        return _by_column(entries, SORTS[query.sort], descending=query.descending)
+    if query.view == "history":
+        return sorted(entries, key=lambda entry: entry.study.read_at or 0.0, reverse=True)
+    to_read = _by_need([entry for entry in entries if not entry.is_read], now, overtaking_cap_s)
+    return to_read + sorted(
+        (entry for entry in entries if entry.is_read), key=lambda entry: entry.study.read_at or 0.0, reverse=True
+    )
+
+
+def _by_need(entries: Iterable[Entry], now: float, overtaking_cap_s: float | None) -> list[Entry]:
+    by_id = {entry.study.study_id: entry for entry in entries}
+    ranks = (
+        Rank(study_id, entry.urgent, entry.study.priority == "stat", entry.study.first_image_at)
+        for study_id, entry in by_id.items()
+    )
+    return [by_id[study_id] for study_id in reading_order(ranks, now=now, overtaking_cap_s=overtaking_cap_s)]
+
+
+def _by_column(entries: Sequence[Entry], value: Callable[[Entry], Any], *, descending: bool) -> list[Entry]:
+    having = [entry for entry in entries if value(entry) not in (None, "")]
+    lacking = [entry for entry in entries if value(entry) in (None, "")]
+    return sorted(having, key=value, reverse=descending) + lacking

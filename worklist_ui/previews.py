@@ -1,0 +1,95 @@
+"""Pictures of single slices: a window of HU, the pixels made square, and a warning that cannot be taken off."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from io import BytesIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from worklist_ui.volumes import PreviewVolume
+
+WARNING = "NOT FOR DIAGNOSIS"
+JPEG_QUALITY = 88  # compressed on purpose: a preview, never a diagnostic image
+LONGEST_SIDE = 768  # pixels
+SHORTEST_SIDE = 384  # small test images are enlarged so that the warning can be read
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window in HU (PS3.3 C.11.2.1.2)."""
+
+    name: str
+    width: float
+    level: float
+
+
+PRESETS = (
+    Window("Brain", 80, 40),
+    Window("Subdural", 200, 80),
+    Window("Stroke", 40, 40),
+    Window("Bone", 2800, 600),
+)
+
+
+def slice_jpeg(volume: PreviewVolume, slice_index: int, window: Window) -> bytes:
+    """Draw one slice as a grey JPEG with the warning burned in.
+
+    Args:
+        volume: what it is cut from.
+        slice_index: from 0, lowest slice.
+        window: HU that become black to white.
+    """
+    grey = windowed(volume.hu[slice_index], window)
+    image = _square_pixels(Image.fromarray(grey), volume.spacing_mm[1:])
+    _burn_in(image)
+    buffer = BytesIO()
+    image.save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return buffer.getvalue()
+
+
+def windowed(hu: npt.NDArray[np.int16], window: Window) -> npt.NDArray[np.uint8]:
+    """Map HU to grey, 0 to 255, linear within the window (PS3.3 C.11.2.1.2.1)."""
+    lowest = window.level - window.width / 2
+    scaled = (hu.astype(np.float32) - lowest) * (255.0 / window.width)
+    grey: npt.NDArray[np.uint8] = np.clip(scaled, 0, 255).astype(np.uint8)
+    return grey
+
+
+def slice_of_slab(slab: int, slab_count: int, slices: int) -> int:
+    """Give the slice in the middle of one of the model's slabs, which lie evenly over the volume's slices.
+
+    The model's slabs are centred on the volume; where they do not fill it to the millimetre, the slice given lies
+    less than half a slab beside the middle.
+    """
+    return min(max(int((slab + 0.5) * slices / max(1, slab_count)), 0), slices - 1)
+
+
+def _square_pixels(image: Image.Image, spacing_mm: tuple[float, ...]) -> Image.Image:
+    row_mm, column_mm = spacing_mm
+    width_mm, height_mm = image.width * column_mm, image.height * row_mm
+    finest_mm = min(row_mm, column_mm)
+    longest = max(width_mm, height_mm) / finest_mm
+    scale = min(max(longest, SHORTEST_SIDE), LONGEST_SIDE) / longest
+    size = (round(width_mm / finest_mm * scale), round(height_mm / finest_mm * scale))
+    return image if size == image.size else image.resize(size, Image.Resampling.BILINEAR)
+
+
+def _burn_in(image: Image.Image) -> None:
+    """Write the warning into the pixels, light on a dark bar, at top and bottom: cropping one leaves the other."""
+    draw = ImageDraw.Draw(image)
+    font = _font(max(13, image.width // 30))
+    left, top, right, bottom = draw.textbbox((0, 0), WARNING, font=font)
+    width, height = right - left, bottom - top
+    for y in (6, image.height - height - 12):
+        x = (image.width - width) // 2
+        draw.rectangle((x - 8, y - 4, x + width + 8, y + height + 6), fill=0)
+        draw.text((x - left, y - top), WARNING, fill=235, font=font)
+
+
+@lru_cache(maxsize=8)
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)

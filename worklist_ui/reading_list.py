@@ -1,0 +1,149 @@
+"""The reading list: the page, its rows as JSON, and the stream that keeps an open page up to date."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from flask import Blueprint, Response, render_template, request, stream_with_context
+from flask.typing import ResponseReturnValue
+
+from triage.ledger.reading import Entry
+from worklist_ui.access import reader
+from worklist_ui.list_page import SORTS, VIEWS, ListPage, ListQuery, list_page, query_from, summary_of
+from worklist_ui.live import Snapshot
+from worklist_ui.services import services
+
+pages = Blueprint("reading_list", __name__)
+
+HEARTBEAT_S = 15.0  # a silent stream is held for dead by proxies, and by the page's script after twice this
+COLUMNS = {
+    "state": "State",
+    "patient": "Patient",
+    "study": "Study",
+    "from": "From",
+    "images": "Images",
+    "arrival": "Arrived",
+    "probability": "Probability",
+    "volume": "Volume",
+    "reader": "Reader",
+}
+
+
+@pages.get("/list")
+def show() -> ResponseReturnValue:
+    """Show one page of the list."""
+    snapshot, query = services().live.snapshot(), query_from(request.args, reader())
+    page = _page(snapshot, query)
+    _note_shown(page.entries)
+    return render_template(
+        "list.html",
+        page=page,
+        query=query,
+        rows=[_row(snapshot, entry) for entry in page.entries],
+        summary=summary_of(snapshot, reader()),
+        away=snapshot.away,
+        views=VIEWS,
+        columns=COLUMNS,
+        sorts=SORTS,
+        version=snapshot.version,
+    )
+
+
+@pages.get("/list/rows")
+def rows() -> ResponseReturnValue:
+    """Give one page of the list as the script puts it in place; for browsers that cannot keep a stream."""
+    snapshot, query = services().live.snapshot(), query_from(request.args, reader())
+    if request.args.get("version") == str(snapshot.version):
+        return Response(status=204)
+    return _message(snapshot, query, known={})
+
+
+@pages.get("/list/stream")
+def stream() -> ResponseReturnValue:
+    """Send the page whenever it changes, as server-sent events: the order, and the rows that are new or different.
+
+    The first event holds every row, so a page that was cut off misses nothing when it comes back.
+    """
+    if not services().live.enter_stream(services().settings.open_lists):
+        return {"answer": "busy", "message": "Too many open lists; this one asks every 2 s."}, 503
+    events = _events(query_from(request.args, reader()))
+    headers = {"X-Accel-Buffering": "no"}
+    response = Response(stream_with_context(events), mimetype="text/event-stream", headers=headers)
+    response.call_on_close(services().live.leave_stream)
+    return response
+
+
+def _events(query: ListQuery) -> Iterator[str]:
+    live = services().live
+    known: dict[int, int] = {}
+    snapshot: Snapshot | None = live.snapshot()
+    version = 0
+    while not live.closing:
+        if snapshot is None:
+            yield "event: beat\ndata: {}\n\n"
+        else:
+            version = snapshot.version
+            yield f"event: page\ndata: {json.dumps(_message(snapshot, query, known))}\n\n"
+        snapshot = live.wait(version, timeout_s=HEARTBEAT_S)
+
+
+def _message(snapshot: Snapshot, query: ListQuery, known: dict[int, int]) -> dict[str, Any]:
+    """Build one update; `known` maps the rows that the page has to their changes, and is brought up to date."""
+    page = _page(snapshot, query)
+    news = [entry for entry in page.entries if known.get(entry.study.study_id) != entry.change]
+    _note_shown(news)
+    known.clear()
+    known.update((entry.study.study_id, entry.change) for entry in page.entries)
+    summary = summary_of(snapshot, reader())
+    return {
+        "version": snapshot.version,
+        "order": [entry.study.study_id for entry in page.entries],
+        "rows": {str(entry.study.study_id): _row(snapshot, entry) for entry in news},
+        "flags": summary.unread_flags,
+        "summary": _partial(snapshot, "_summary.html", query, summary=summary, query=query, views=VIEWS),
+        "banner": _partial(snapshot, "_banner.html", None, away=snapshot.away),
+        "pager": _partial(snapshot, "_pager.html", query, page=page, query=query),
+    }
+
+
+def _page(snapshot: Snapshot, query: ListQuery) -> ListPage:
+    settings = services().settings
+    cap = settings.overtaking_cap_minutes
+    return list_page(
+        snapshot,
+        query,
+        rows_per_page=settings.rows_per_page,
+        overtaking_cap_s=None if cap is None else cap * 60,
+    )
+
+
+def _row(snapshot: Snapshot, entry: Entry) -> str:
+    """Draw one row, once for all who look at it."""
+    mine = entry.study.claimed_by == reader() or entry.study.read_by == reader()
+    key = ("row", entry.study.study_id, reader() if mine else "")
+    if key not in snapshot.cache:
+        snapshot.cache[key] = render_template("_row.html", entry=entry, now=snapshot.at, reader=reader())
+    html: str = snapshot.cache[key]
+    return html
+
+
+def _partial(snapshot: Snapshot, template: str, asked: ListQuery | None, **values: Any) -> str:
+    key = (template, asked)
+    if key not in snapshot.cache:
+        snapshot.cache[key] = render_template(template, **values)
+    html: str = snapshot.cache[key]
+    return html
+
+
+def _note_shown(entries: Any) -> None:
+    fresh = [
+        entry.study.study_id
+        for entry in entries
+        if entry.study.found_at is not None
+        and (entry.study.shown_at is None or entry.study.shown_at < entry.study.found_at)
+        and services().shown.add(entry.study.study_id, entry.study.found_at)
+    ]
+    if fresh:
+        services().reading.note_shown(fresh, now=services().clock())

@@ -1,0 +1,71 @@
+"""Who may do what: roles, their permissions, and the permission that each route asks for.
+
+A route that is not in `ROUTES` is refused to everybody, so a new page is closed until somebody opens it here.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, StrEnum
+
+
+class Role(StrEnum):
+    """What a person, or a program, is here for."""
+
+    RADIOLOGIST = "radiologist"
+    SUPERVISOR = "supervisor"  # a radiologist who may also hand out studies
+    TECHNOLOGIST = "technologist"
+    ADMINISTRATOR = "administrator"  # of the PACS
+    DATA_SCIENTIST = "data_scientist"
+    AUDITOR = "auditor"
+    SERVICE = "service"  # a program, by token
+
+
+class Permission(Enum):
+    """What a route asks of who calls it."""
+
+    ANYBODY = "anybody"  # also without being signed in
+    SIGNED_IN = "signed in"
+    SEE = "see studies and patients"
+    READ = "claim, read, agree or disagree"
+    REASSIGN = "give a study to another reader"
+    RERUN = "send a study to the model again"
+    MANAGE_USERS = "manage users"
+
+
+_READER = frozenset({Permission.SEE, Permission.READ})
+
+PERMISSIONS: dict[Role, frozenset[Permission]] = {
+    Role.RADIOLOGIST: _READER,
+    Role.SUPERVISOR: _READER | {Permission.REASSIGN, Permission.RERUN},
+    Role.TECHNOLOGIST: frozenset({Permission.SEE, Permission.RERUN}),
+    Role.ADMINISTRATOR: frozenset({Permission.SEE, Permission.REASSIGN, Permission.RERUN, Permission.MANAGE_USERS}),
+    Role.DATA_SCIENTIST: frozenset(),
+    Role.AUDITOR: frozenset(),
+    Role.SERVICE: frozenset({Permission.SEE}),
+}
+
+ROUTES: dict[str, Permission] = {
+    "static": Permission.ANYBODY,
+    "health.health": Permission.ANYBODY,
+    "sign_in.form": Permission.ANYBODY,
+    "sign_in.enter": Permission.ANYBODY,
+    "sign_in.link_form": Permission.ANYBODY,
+    "sign_in.use_link": Permission.ANYBODY,
+    "sign_in.leave": Permission.SIGNED_IN,
+    "sign_in.home": Permission.SIGNED_IN,
+    "reading_list.show": Permission.SEE,
+    "reading_list.rows": Permission.SEE,
+    "reading_list.stream": Permission.SEE,
+    "study.show": Permission.SEE,
+    "study.slice_image": Permission.SEE,
+    "study.claim": Permission.READ,
+    "study.release": Permission.READ,
+    "study.mark_read": Permission.READ,
+    "study.undo_read": Permission.READ,
+    "study.queue_again": Permission.RERUN,
+}
+
+
+def may(role: Role, permission: Permission) -> bool:
+    """Say whether a signed-in role has a permission."""
+    return permission in (Permission.ANYBODY, Permission.SIGNED_IN) or permission in PERMISSIONS[role]

@@ -1,0 +1,61 @@
+"""What the pages work with: one value a running worklist, handed to the factory and found through the app."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flask import current_app
+
+from triage.ledger import Ledger
+from triage.ledger.reading import Reading
+from triage.ledger.studies import Studies
+from triage.ledger.users import Users
+from triage.ledger.work import WorkQueue
+from triage.settings import Settings, WorklistSettings
+from worklist_ui.live import LiveList
+from worklist_ui.rate_limit import RateLimit
+from worklist_ui.shown import Shown
+from worklist_ui.volumes import VolumeCache
+
+Clock = Callable[[], float]
+EXTENSION = "ich_triage"
+
+
+@dataclass(frozen=True)
+class Services:
+    """The ledger seen from each side, and what this process keeps in memory."""
+
+    settings: WorklistSettings
+    clock: Clock
+    studies: Studies
+    reading: Reading
+    users: Users
+    queue: WorkQueue
+    live: LiveList
+    volumes: VolumeCache
+    sign_in_rate: RateLimit
+    shown: Shown
+
+
+def make_services(settings: Settings, ledger: Ledger, clock: Clock) -> Services:
+    """Put the services of one process together."""
+    reading, studies = Reading(ledger), Studies(ledger)
+    return Services(
+        settings=settings.worklist,
+        clock=clock,
+        studies=studies,
+        reading=reading,
+        users=Users(ledger),
+        queue=WorkQueue(ledger),
+        live=LiveList(reading, studies, settings.worklist, clock),
+        volumes=VolumeCache(settings.storage.folder, settings.worklist.preview_cache_bytes),
+        sign_in_rate=RateLimit(settings.worklist.sign_ins_per_minute, per_s=60.0),
+        shown=Shown(),
+    )
+
+
+def services() -> Services:
+    """Give the services of the app that answers this request."""
+    found: Services = current_app.extensions[EXTENSION]
+    return found

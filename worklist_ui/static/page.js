@@ -1,0 +1,60 @@
+// What every page has: local times, dark or light, messages.
+
+const two = (number) => String(number).padStart(2, "0");
+
+export function localTimes(root = document) {
+  for (const time of root.querySelectorAll("time[datetime]:not([data-local])")) {
+    const at = new Date(time.dateTime);
+    if (Number.isNaN(at.getTime())) continue;
+    const clock = `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
+    const today = at.toDateString() === new Date().toDateString();
+    const day = at.toLocaleDateString(undefined, { day: "2-digit", month: "short" });
+    time.textContent = today ? clock : `${day} ${clock}`;
+    time.dataset.local = "";
+  }
+}
+
+export function say(text, kind = "done") {
+  const line = document.createElement("p");
+  line.className = `message ${kind}`;
+  line.textContent = text;
+  document.getElementById("messages").replaceChildren(line);
+  if (kind === "done") setTimeout(() => line.remove(), 4000);
+}
+
+// One step of a reader; gives the answer, or null when the server could not be asked.
+export async function step(address, fields = {}) {
+  const token = document.querySelector('meta[name="csrf-token"]').content;
+  try {
+    const response = await fetch(address, {
+      method: "POST",
+      headers: { "X-CSRFToken": token, Accept: "application/json" },
+      body: new URLSearchParams(fields),
+      redirect: "error",
+    });
+    if (response.status === 401) return location.reload();
+    const answer = await response.json();
+    say(answer.message, response.ok ? "done" : "refused");
+    return answer;
+  } catch {
+    say("The worklist does not answer. Nothing was changed.", "refused");
+    return null;
+  }
+}
+
+export function typing(event) {
+  const tag = event.target.closest("input, textarea, select");
+  return event.ctrlKey || event.metaKey || event.altKey || (tag && tag.type !== "range");
+}
+
+export function switchTheme() {
+  const root = document.documentElement;
+  root.dataset.theme = root.dataset.theme === "light" ? "dark" : "light";
+  document.cookie = `theme=${root.dataset.theme}; Path=/; Max-Age=31536000; SameSite=Lax`;
+}
+
+document.getElementById("theme").addEventListener("click", switchTheme);
+document.addEventListener("keydown", (event) => {
+  if (event.key === "t" && !typing(event)) switchTheme();
+});
+localTimes();

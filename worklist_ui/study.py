@@ -1,0 +1,253 @@
+"""The page of one study, its preview pictures, and what a reader does with it."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import structlog
+from flask import Blueprint, Response, abort, render_template, request
+from flask.typing import ResponseReturnValue
+
+from triage.errors import TriageError
+from triage.ledger.reading import Answer, Entry
+from triage.ledger.studies import Analysis
+from triage.study import REASON_TEXT, Study
+from worklist_ui.access import reader
+from worklist_ui.answers import answered
+from worklist_ui.previews import PRESETS, Window, slice_jpeg, slice_of_slab
+from worklist_ui.services import Services, services
+from worklist_ui.volumes import PreviewVolume
+
+pages = Blueprint("study", __name__, url_prefix="/studies/<int:study_id>")
+log = structlog.get_logger()
+HU_WIDTHS = (1.0, 8000.0)
+HU_LEVELS = (-2000.0, 4000.0)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a study's way, with the wait before it."""
+
+    name: str
+    at: float | None
+    waited_s: float | None
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What the preview shows."""
+
+    slices: int
+    key_slices: tuple[int, ...]
+
+
+@pages.get("/")
+def show(study_id: int) -> ResponseReturnValue:
+    """Show one study."""
+    entry = _entry(study_id)
+    uid = entry.study.study_instance_uid
+    analyses = services().studies.analyses_of(uid)
+    current = next((analysis for analysis in analyses if not analysis.superseded), None)
+    services().reading.note_opened(study_id, reader(), now=services().clock())
+    preview, no_preview = _preview(entry.study, current)
+    return render_template(
+        "study.html",
+        entry=entry,
+        study=entry.study,
+        analysis=current,
+        earlier=[analysis for analysis in analyses if analysis is not current],
+        events=services().studies.events_of(uid),
+        conflicts=services().studies.conflict_count(uid),
+        steps=steps_of(entry.study),
+        preview=preview,
+        no_preview=no_preview,
+        presets=PRESETS,
+        reasons=REASON_TEXT,
+        viewer_url=viewer_url(services().settings.viewer_url, entry.study),
+        reader=reader(),
+        now=services().clock(),
+    )
+
+
+@pages.get("/slices/<int:slice_index>.jpg")
+def slice_image(study_id: int, slice_index: int) -> ResponseReturnValue:
+    """Draw one slice of the series that was read; `width` and `level` in HU choose the window."""
+    entry = _entry(study_id)
+    analysis = services().studies.current_analysis(entry.study.study_instance_uid)
+    window = Window("", _number("width", PRESETS[0].width, HU_WIDTHS), _number("level", PRESETS[0].level, HU_LEVELS))
+    try:
+        volume = _volume(services(), entry.study, analysis)
+    except (TriageError, OSError) as error:
+        log.warning("preview_failed", study_id=study_id, error_type=type(error).__name__)
+        abort(404, "There is no picture: the series cannot be read.")
+    if volume is None or slice_index >= len(volume.hu):
+        abort(404, "There is no such slice.")
+    # Private to this browser, and only while the list stays open: scrolling back costs nothing.
+    return Response(
+        slice_jpeg(volume, slice_index, window),
+        mimetype="image/jpeg",
+        headers={"Cache-Control": "private, max-age=300"},
+    )
+
+
+@pages.post("/claim")
+def claim(study_id: int) -> ResponseReturnValue:
+    """Take the study to read."""
+    now = services().clock()
+    answer = services().reading.claim(study_id, reader(), expires_before=_expires_before(now), now=now)
+    messages = {
+        Answer.DONE: "You have the study.",
+        Answer.ALREADY: "You have the study already.",
+        Answer.TAKEN: f"{_holder(study_id)} was faster and has the study.",
+        Answer.CHANGED: "The study has been read.",
+    }
+    return answered(answer, messages.get(answer, GONE), study_id=study_id)
+
+
+@pages.post("/release")
+def release(study_id: int) -> ResponseReturnValue:
+    """Give the study back to all."""
+    answer = services().reading.release(study_id, reader(), now=services().clock())
+    messages = {
+        Answer.DONE: "The study is free again.",
+        Answer.ALREADY: "Nobody has the study.",
+        Answer.TAKEN: f"{_holder(study_id)} has the study.",
+    }
+    return answered(answer, messages.get(answer, GONE), study_id=study_id)
+
+
+@pages.post("/read")
+def mark_read(study_id: int) -> ResponseReturnValue:
+    """Take the study off the open list."""
+    revision = request.form.get("revision", type=int)
+    if revision is None:
+        abort(400, "The form does not say which revision was read.")
+    now = services().clock()
+    answer = services().reading.mark_read(
+        study_id, reader(), revision=revision, expires_before=_expires_before(now), now=now
+    )
+    messages = {
+        Answer.DONE: "Marked as read.",
+        Answer.ALREADY: "You have marked it as read already.",
+        Answer.TAKEN: f"Not marked: {_holder(study_id)} has the study.",
+        Answer.CHANGED: "Not marked: images came since you opened it. Look at the study again.",
+    }
+    return answered(answer, messages.get(answer, GONE), study_id=study_id)
+
+
+@pages.post("/undo")
+def undo_read(study_id: int) -> ResponseReturnValue:
+    """Put the study back on the open list."""
+    answer = services().reading.undo_read(study_id, reader(), now=services().clock())
+    messages = {
+        Answer.DONE: "Back on the list.",
+        Answer.ALREADY: "The study is on the list.",
+        Answer.TAKEN: f"{_holder(study_id)} has marked it as read; only they can undo it.",
+    }
+    return answered(answer, messages.get(answer, GONE), study_id=study_id)
+
+
+@pages.post("/queue-again")
+def queue_again(study_id: int) -> ResponseReturnValue:
+    """Send the study to the model once more."""
+    entry = _entry(study_id)
+    queued = services().queue.queue_again(entry.study.study_instance_uid, actor=reader(), now=services().clock())
+    answer = Answer.DONE if queued else Answer.ALREADY
+    message = "The study waits for the model." if queued else "The study has not ended its run."
+    return answered(answer, message, study_id=study_id)
+
+
+GONE = "There is no such study any more."
+
+
+def steps_of(study: Study) -> list[Step]:
+    """Give the way of a study in order, each step with the time since the one before it."""
+    times = [
+        ("First image", study.first_image_at),
+        ("Last image", study.last_image_at),
+        ("Complete", study.complete_at),
+        ("Queued", study.queued_at),
+        ("Started", study.started_at),
+        ("Result", study.found_at),
+        ("Shown on a list", study.shown_at),
+        ("Opened", study.opened_at),
+        ("Read", study.read_at),
+    ]
+    steps: list[Step] = []
+    before: float | None = None
+    for name, at in times:
+        waited_s = None if at is None or before is None or at < before else at - before
+        steps.append(Step(name, at, waited_s))
+        before = before if at is None else at
+    return steps
+
+
+def viewer_url(template: str, study: Study) -> str:
+    """Fill the address of another viewer; empty: there is none."""
+    values = {
+        "{study_instance_uid}": study.study_instance_uid,
+        "{accession_number}": study.header.accession_number,
+        "{patient_id}": study.header.patient_id,
+    }
+    for name, value in values.items():
+        template = template.replace(name, quote(value, safe=""))
+    return template
+
+
+def _entry(study_id: int) -> Entry:
+    entry = services().reading.entry(study_id) if study_id < 2**63 else None
+    if entry is None:
+        abort(404, GONE)
+    return entry
+
+
+def _preview(study: Study, analysis: Analysis | None) -> tuple[Preview | None, str]:
+    """Give what the preview shows, or why there is none; begins to read the volume meanwhile."""
+    if analysis is None:
+        return None, "No series has been chosen yet."
+    if analysis.finding is None:
+        return None, "No series was read."
+    chosen = next((choice for choice in analysis.series_choices if choice.chosen), None)
+    slices = chosen.slices if chosen else analysis.finding.slab_count
+    found = services()
+    threading.Thread(target=_read_ahead, args=(found, study, analysis), daemon=True).start()
+    keys = (slice_of_slab(slab, analysis.finding.slab_count, slices) for slab in analysis.finding.key_slabs)
+    return Preview(slices, tuple(keys)), ""
+
+
+def _read_ahead(found: Services, study: Study, analysis: Analysis) -> None:
+    """Read the volume while the browser reads the page; whoever asks for a picture hears of errors."""
+    try:
+        _volume(found, study, analysis)
+    except (TriageError, OSError):
+        log.info("preview_not_ready", study_id=study.study_id)
+
+
+def _volume(found: Services, study: Study, analysis: Analysis | None) -> PreviewVolume | None:
+    if analysis is None or analysis.finding is None:
+        return None
+    series_uid = analysis.finding.series_instance_uid
+    instances = [
+        instance
+        for instance in found.studies.instances_of(study.study_instance_uid)
+        if instance.series_instance_uid == series_uid
+    ]
+    return found.volumes.volume(series_uid, instances)
+
+
+def _expires_before(now: float) -> float:
+    return now - services().settings.claim_minutes * 60
+
+
+def _holder(study_id: int) -> str:
+    entry = services().reading.entry(study_id)
+    return (entry.study.claimed_by or entry.study.read_by or "Somebody else") if entry else "Somebody else"
+
+
+def _number(name: str, default: float, bounds: tuple[float, float]) -> float:
+    value = request.args.get(name, default, type=float)
+    if not bounds[0] <= value <= bounds[1]:  # also refuses NaN
+        abort(400, f"{name} must lie between {bounds[0]:.0f} and {bounds[1]:.0f} HU.")
+    return value
