@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=$1
-command -v "$python" >/dev/null || python=python3
+"$python" -c "" 2>/dev/null || python=python3 # a version manager may name a Python that it does not have
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 case $version in
   3.11 | 3.12) ;;
