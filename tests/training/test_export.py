@@ -1,0 +1,85 @@
+"""Export: what is loaded back says the same as what was trained."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+from training.export import WARM_UP_FILE, export_model, next_version
+from training.network import build_network, fold_normalisation
+from training.settings import NetworkSettings
+from triage.errors import ConfigError
+from triage.finding import Calibration, ModelSpec, OperatingPoint
+
+SMALL = NetworkSettings(widths=(4, 8))
+ROUND_TRIP_ATOL = 1e-5  # probability: the graph fuses what Keras adds up step by step
+
+SPEC = ModelSpec(
+    name="ich_unet",
+    rows=16,
+    columns=16,
+    spacing_mm=(5.0, 1.25, 1.25),
+    context=1,
+    operating_point=OperatingPoint(
+        study_probability=0.5, voxel_probability=0.5, smallest_component_ml=0.1, rule="a test's"
+    ),
+    calibration=Calibration(score_ml=1.0, slope=1.0, intercept=0.0),
+    training_data_sha256="0" * 64,
+    code_version="0",
+)
+
+
+@pytest.fixture
+def trained():
+    return build_network(SMALL, (16, 16))
+
+
+def exported(trained, repository, version=1):
+    return export_model(fold_normalisation(trained, SMALL, (16, 16)), SPEC, repository, version)
+
+
+def test_saved_model_gives_the_probability_that_the_trained_network_gave(trained, tmp_path):
+    folder = exported(trained, tmp_path)
+    hu = np.random.default_rng(1).integers(-100, 200, (3, 16, 16, 3)).astype(np.int16)
+
+    served = tf.saved_model.load(str(folder)).signatures["serving_default"](hu=tf.constant(hu))["probability"]
+
+    expected = 1 / (1 + np.exp(-np.asarray(trained(hu.astype(np.float32), training=False))))
+    assert served.dtype == tf.float32
+    np.testing.assert_allclose(served.numpy(), expected, atol=ROUND_TRIP_ATOL)
+
+
+def test_saved_model_describes_itself(trained, tmp_path):
+    folder = exported(trained, tmp_path)
+
+    described = tf.saved_model.load(str(folder)).signatures["spec"]()["json"]
+
+    assert ModelSpec.model_validate(json.loads(described.numpy())) == SPEC
+
+
+def test_no_kernel_is_compiled_by_xla(trained, tmp_path):
+    graph = tf.saved_model.load(str(exported(trained, tmp_path))).signatures["serving_default"].graph
+
+    functions = graph.as_graph_def().library.function
+    compiled = [function.signature.name for function in functions if function.attr["_XlaMustCompile"].b]
+    assert compiled == []
+
+
+def test_warm_up_asks_for_the_spec_and_for_each_usual_size(trained, tmp_path):
+    records = tf.data.TFRecordDataset(str(exported(trained, tmp_path) / WARM_UP_FILE))
+    requests = [PredictionLog.FromString(record.numpy()).predict_log.request for record in records]
+
+    assert [request.model_spec.signature_name for request in requests] == ["spec"] + ["serving_default"] * 3
+    shapes = [tf.make_ndarray(request.inputs["hu"]).shape for request in requests[1:]]
+    assert shapes == [(1, 16, 16, 3), (8, 16, 16, 3), (32, 16, 16, 3)]
+
+
+def test_version_is_never_written_twice_and_leaves_nothing_beside(trained, tmp_path):
+    exported(trained, tmp_path)
+
+    with pytest.raises(ConfigError, match="a served version is never changed"):
+        exported(trained, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+    assert next_version(tmp_path) == 2

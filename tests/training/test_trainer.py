@@ -1,0 +1,101 @@
+"""The training loop on three small phantoms."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from training.run import convert_sources, train_network, trainer_of
+from training.trainer import Stopped, Trainer, strategy_of
+from triage.errors import ConfigError
+
+SAME_RUN_RTOL = 1e-3  # weights: threads add floats in another order
+
+
+class Losses:
+    """Keeps the loss of each step; may ask to stop after one."""
+
+    def __init__(self, stop_after=None):
+        self.losses = {}
+        self.stop_after = stop_after
+
+    def step_done(self, report):
+        self.losses[report.step] = report.loss
+        if report.step == self.stop_after:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def round_done(self, trainer):
+        pass
+
+
+def trainer_for(settings):
+    return Trainer(settings, convert_sources(settings, settings.source, lambda _: None), strategy_of("one"))
+
+
+def weights_of(trainer):
+    return np.concatenate([weight.ravel() for weight in trainer.network.get_weights()])
+
+
+def test_run_writes_checkpoint_board_and_validation(small_run):
+    settings = small_run.model_copy(update={"validation": small_run.source})
+
+    trainer = train_network(settings, resume=False, say=lambda _: None)
+
+    assert int(trainer.step.numpy()) == 4
+    assert trainer.checkpoints.latest_checkpoint.endswith("ckpt-4")
+    assert list((settings.folder / "board").glob("events.*"))
+    assert '"step": 4' in (settings.folder / "validation.jsonl").read_text()
+
+
+def test_training_lowers_the_loss(small_run):
+    longer = small_run.optimiser.model_copy(update={"steps": 60, "learning_rate": 2e-2})
+    trainer, losses = trainer_for(small_run.model_copy(update={"optimiser": longer, "steps_per_round": 60})), Losses()
+
+    trainer.run(losses)
+
+    values = list(losses.losses.values())
+    assert np.mean(values[-5:]) < 0.8 * np.mean(values[:5])
+
+
+def test_stopped_run_checkpoints_first_and_resumes_where_it_was(small_run):
+    unbroken, seen = trainer_for(small_run), Losses()
+    unbroken.run(seen)
+    other = small_run.model_copy(update={"folder": small_run.folder.with_name("other")})
+
+    with pytest.raises(Stopped, match="Stopped at step 3"):
+        trainer_for(other).run(Losses(stop_after=3))  # in the middle of the second round
+    resumed, rest = trainer_for(other), Losses()
+    assert resumed.restore() == 3
+    resumed.run(rest)
+
+    assert rest.losses[4] == pytest.approx(seen.losses[4], rel=SAME_RUN_RTOL)
+    np.testing.assert_allclose(weights_of(resumed), weights_of(unbroken), rtol=SAME_RUN_RTOL, atol=1e-4)
+
+
+def test_folder_of_another_run_is_not_overwritten(small_run):
+    trainer_for(small_run).run(Losses())
+
+    with pytest.raises(ConfigError, match="holds a run already"):
+        train_network(small_run, resume=False, say=lambda _: None)
+
+
+def test_warm_start_takes_weights_and_no_steps(small_run):
+    first = trainer_for(small_run)
+    first.run(Losses())
+    second = trainer_for(small_run.model_copy(update={"folder": small_run.folder.with_name("second")}))
+
+    second.warm_start(small_run.folder / "checkpoints")
+
+    np.testing.assert_array_equal(weights_of(second), weights_of(first))
+    assert int(second.step.numpy()) == 0
+
+
+def test_warm_start_from_nothing_is_an_error(small_run, tmp_path):
+    with pytest.raises(ConfigError, match="No weights of this network can be read"):
+        trainer_for(small_run).warm_start(tmp_path / "none")
+
+
+def test_publishing_a_run_without_checkpoint_is_an_error(small_run):
+    with pytest.raises(ConfigError, match="holds no checkpoint"):
+        trainer_of(small_run, say=lambda _: None)
