@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -24,7 +24,9 @@ from triage.errors import ConfigError, ServingError, ServingUnavailable
 from triage.finding import ModelSpec
 
 SPEC_SIGNATURE = "spec"
-SPEC_OUTPUT = "json"
+SPEC_INPUT, SPEC_OUTPUT = "rows", "json"  # the description once a row, as server-side batching demands rows
+ONE_ROW = wire.tensor_parts(wire.DT_INT16, (1,), np.zeros(1, np.int16), values_field=wire.TENSOR_CONTENT)
+INPUTS_DIFFER = "input size does not match signature"
 LARGEST_REQUEST_BYTES = 16 * 2**20  # above it buffers double past malloc's mmap threshold and every message page-faults
 STATE_AVAILABLE = 30  # tensorflow.serving.ModelVersionStatus.AVAILABLE
 RETRY_WAIT_S = (0.2, 0.5, 1.0)  # before the second, third and fourth try; each is varied by up to half
@@ -118,10 +120,12 @@ class ServingClient:
             ServingUnavailable: no endpoint can be reached, or none has the model yet.
             ServingError: the model has no signature `spec`, or its description is not ours.
         """
-        request = serving_message("PredictRequest")()
-        request.model_spec.CopyFrom(self._model_spec(SPEC_SIGNATURE))
-        raw = self._call(PREDICTION_SERVICE, "Predict", request.SerializeToString(), self._timeout_s)
-        reply = serving_message("PredictResponse").FromString(raw)
+        try:
+            reply = self._ask_spec({SPEC_INPUT: ONE_ROW})
+        except ServingError as error:
+            if INPUTS_DIFFER not in str(error):
+                raise
+            reply = self._ask_spec({})  # a model that describes itself without input
         values = reply.outputs[SPEC_OUTPUT].string_val
         if len(values) != 1:
             raise ServingError(f"signature {SPEC_SIGNATURE} gave {len(values)} strings {SPEC_OUTPUT!r}; expected 1")
@@ -151,6 +155,12 @@ class ServingClient:
         """
         maps = [self._predict_batch(batch, spec, version) for batch in self._batches(hu)]
         return np.concatenate(maps) if maps else np.zeros((0, spec.rows, spec.columns), np.float32)
+
+    def _ask_spec(self, inputs: Mapping[str, list[wire.Part]]) -> Any:
+        model_spec = self._model_spec(SPEC_SIGNATURE).SerializeToString()
+        request = wire.predict_request_bytes(model_spec, inputs)
+        raw = self._call(PREDICTION_SERVICE, "Predict", request, self._timeout_s)
+        return serving_message("PredictResponse").FromString(raw)
 
     def _batches(self, hu: npt.NDArray[np.int16]) -> Iterator[npt.NDArray[np.int16]]:
         slab_bytes = max(1, hu[:1].nbytes)

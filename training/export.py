@@ -56,7 +56,7 @@ def write_warm_up(path: Path, spec: ModelSpec) -> None:
     """Write warm-up requests: a broken version fails to load instead of taking over and failing every request."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
-        writer.write(prediction_log(spec.name, "spec", {}))
+        writer.write(prediction_log(spec.name, "spec", {"rows": (1,)}))
         for slabs in WARM_UP_SLABS:
             shape = (slabs, spec.rows, spec.columns, 2 * spec.context + 1)
             writer.write(prediction_log(spec.name, "serving_default", {spec.input_name: shape}))
@@ -83,12 +83,14 @@ def _save(served: keras.Model, spec: ModelSpec, folder: Path) -> None:
     predict = serving_function(served)
     description = spec.model_dump_json()
 
-    def describe() -> dict[str, tf.Tensor]:
-        return {"json": tf.constant(description)}
+    def describe(rows: tf.Tensor) -> dict[str, tf.Tensor]:
+        # once a row: with --enable_batching a TF Serving refuses every signature that has no batch
+        return {"json": tf.fill(tf.shape(rows), description)}
 
+    rows = tf.TensorSpec([None], tf.int16, name="rows")
     signatures = {
         "serving_default": predict.get_concrete_function(),
-        "spec": tf.function(describe, input_signature=[]).get_concrete_function(),
+        "spec": tf.function(describe, input_signature=[rows]).get_concrete_function(),
     }
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(module, str(folder), signatures=signatures, options=options)

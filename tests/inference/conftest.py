@@ -26,8 +26,11 @@ SPEC = {
 }
 
 
-def write_threshold_model(folder: Path, *, threshold_hu: float = 50.0) -> None:
-    """Write a SavedModel that takes a voxel of the middle slab for blood above `threshold_hu`, a variable of it."""
+def write_threshold_model(folder: Path, *, threshold_hu: float = 50.0, rows: bool = True) -> None:
+    """Write a SavedModel that takes a voxel of the middle slab for blood above `threshold_hu`, a variable of it.
+
+    `rows`: its description takes rows, as server-side batching demands.
+    """
     import tensorflow as tf
 
     class Threshold(tf.Module):
@@ -39,12 +42,17 @@ def write_threshold_model(folder: Path, *, threshold_hu: float = 50.0) -> None:
         def probability(self, hu):
             return {"probability": tf.cast(tf.cast(hu[..., 1], tf.float32) > self.threshold_hu, tf.float32)}
 
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.int16, name="rows")], autograph=False)
+        def spec(self, rows):
+            return {"json": tf.fill(tf.shape(rows), json.dumps(SPEC))}
+
         @tf.function(input_signature=[], autograph=False)
-        def spec(self):
+        def spec_without_rows(self):
             return {"json": tf.constant(json.dumps(SPEC))}
 
     model = Threshold()
-    tf.saved_model.save(model, str(folder), signatures={"serving_default": model.probability, "spec": model.spec})
+    spec = model.spec if rows else model.spec_without_rows
+    tf.saved_model.save(model, str(folder), signatures={"serving_default": model.probability, "spec": spec})
 
 
 @pytest.fixture(scope="session")

@@ -81,11 +81,13 @@ def test_reply_has_values_in_the_field_of_their_type(predict):
 def test_any_signature_can_be_asked_for(predict):
     made = serving_message("PredictRequest")()
     made.model_spec.name, made.model_spec.signature_name = "threshold", "spec"
+    made.inputs["rows"].dtype = DT_INT16
+    made.inputs["rows"].tensor_shape.dim.add(size=2)
 
     tensor = predict(made).outputs["json"]
 
-    assert (tensor.dtype, len(tensor.tensor_shape.dim)) == (DT_STRING, 0)
-    assert b'"rows": 8' in tensor.string_val[0]
+    assert (tensor.dtype, [axis.size for axis in tensor.tensor_shape.dim]) == (DT_STRING, [2])
+    assert all(b'"rows": 8' in text for text in tensor.string_val)
 
 
 def test_declared_shape_is_not_checked(predict):

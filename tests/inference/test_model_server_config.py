@@ -64,6 +64,8 @@ class Endpoint:
         """Ask for the description; gives the version that answered."""
         request = serving_message("PredictRequest")()
         request.model_spec.name, request.model_spec.signature_name = name, "spec"
+        request.inputs["rows"].dtype = 5  # int16
+        request.inputs["rows"].tensor_shape.dim.add(size=1)
         if label is not None:
             request.model_spec.version_label = label
         if version is not None:

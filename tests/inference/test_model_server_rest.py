@@ -153,10 +153,11 @@ def test_other_requests_are_refused_as_tf_serving_does(ask, method, path, status
     assert ask(method, path) == (status, text)
 
 
-def test_signature_without_inputs_has_no_json_form(predict):
-    status, reply = predict({"signature_name": "spec", "inputs": {}})
+def test_strings_come_as_text(predict):
+    status, reply = predict({"signature_name": "spec", "inputs": [0]})
 
-    assert (status, reply) == (400, {"error": "Failed to get input map for signature: spec"})
+    assert status == 200
+    assert json.loads(reply["outputs"][0])["name"] == "threshold"
 
 
 def test_requests_are_counted_under_tf_serving_s_names(ask, predict):

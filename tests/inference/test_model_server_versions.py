@@ -167,6 +167,15 @@ def test_the_same_number_is_loaded_again_after_it_was_unloaded(start, models, tm
     assert started.client.predict(hu, spec=spec, version=1).max() == 0.0
 
 
+def test_a_description_without_rows_is_read_too(start, models):
+    started = start()
+    write_threshold_model(models / ".tmp", rows=False)
+
+    (models / ".tmp").rename(models / "threshold" / "2")
+
+    wait_for(lambda: served_version(started) == 2)
+
+
 def test_nothing_changes_while_the_folder_is_away(start, models):
     started = start()
 
