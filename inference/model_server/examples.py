@@ -12,9 +12,8 @@ import grpc
 import numpy as np
 
 from inference.model_server.metrics import Metrics
-from inference.model_server.predict import DEFAULT_SIGNATURE, reply_spec, servable_of
+from inference.model_server.predict import DEFAULT_SIGNATURE, Servables, reply_spec, servable_of
 from inference.model_server.servable import Servable
-from inference.model_server.servable_manager import ServableManager
 from inference.model_server.session_run import Array, type_name
 from inference.model_server.statuses import StatusError, failed_precondition, invalid_argument
 from inference.serving_messages import serving_message
@@ -23,7 +22,7 @@ CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress" 
 INPUTS, CLASSES, SCORES, OUTPUTS = "inputs", "classes", "scores", "outputs"
 
 
-def classify(request: Any, manager: ServableManager, metrics: Metrics, *, timeout_ms: int = 0) -> Any:
+def classify(request: Any, manager: Servables, metrics: Metrics, *, timeout_ms: int = 0) -> Any:
     """Give the ClassificationResponse.
 
     Raises:
@@ -39,7 +38,7 @@ def classify(request: Any, manager: ServableManager, metrics: Metrics, *, timeou
     return reply
 
 
-def regress(request: Any, manager: ServableManager, metrics: Metrics, *, timeout_ms: int = 0) -> Any:
+def regress(request: Any, manager: Servables, metrics: Metrics, *, timeout_ms: int = 0) -> Any:
     """Give the RegressionResponse.
 
     Raises:
@@ -55,7 +54,7 @@ def regress(request: Any, manager: ServableManager, metrics: Metrics, *, timeout
     return reply
 
 
-def multi_inference(request: Any, manager: ServableManager, metrics: Metrics, *, timeout_ms: int = 0) -> Any:
+def multi_inference(request: Any, manager: Servables, metrics: Metrics, *, timeout_ms: int = 0) -> Any:
     """Give the MultiInferenceResponse: several signatures on the same examples in one run.
 
     Raises:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,12 +17,20 @@ from inference import wire
 from inference.model_server.metrics import Metrics
 from inference.model_server.predict_request import PredictRequest
 from inference.model_server.servable import Servable
-from inference.model_server.servable_manager import ServableManager
 from inference.model_server.statuses import failed_precondition, invalid_argument
 from inference.model_server.tensors import Array, TensorParsingError, array_of_message, array_of_wire, tensor_parts
 from inference.serving_messages import serving_message
 
 DEFAULT_SIGNATURE = "serving_default"
+
+
+class Servables(Protocol):
+    """Hands out servables; the manager does."""
+
+    def servable(
+        self, name: str, version: int | None, label: str | None = None, /
+    ) -> AbstractContextManager[tuple[Servable, int]]:
+        """Hold one version of a model for a request; see `ServableManager.servable`."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +46,7 @@ class PredictReply:
         return wire.predict_response_bytes(self.model_spec.SerializeToString(), parts)
 
 
-def predict(
-    request: PredictRequest, manager: ServableManager, metrics: Metrics, *, timeout_ms: int = 0
-) -> PredictReply:
+def predict(request: PredictRequest, manager: Servables, metrics: Metrics, *, timeout_ms: int = 0) -> PredictReply:
     """Run one signature of one version.
 
     Args:
@@ -62,7 +68,7 @@ def predict(
         return PredictReply(spec, dict(zip(run.names, arrays, strict=True)))
 
 
-def servable_of(model_spec: Any | None, manager: ServableManager) -> AbstractContextManager[tuple[Servable, int]]:
+def servable_of(model_spec: Any | None, manager: Servables) -> AbstractContextManager[tuple[Servable, int]]:
     """Hold the servable that a ModelSpec asks for (server_core.cc, ServableRequestFromModelSpec).
 
     Raises:

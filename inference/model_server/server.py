@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent import futures
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 import structlog
@@ -15,10 +16,11 @@ from inference.model_server.metrics import Metrics
 from inference.model_server.model_config import ModelConfig, checked_configs, folder_configs, read_server_config
 from inference.model_server.reload import ConfigReloader
 from inference.model_server.rest import RestServer
-from inference.model_server.servable import SessionThreads, load_servable
+from inference.model_server.servable import Servable, SessionThreads, load_servable
 from inference.model_server.servable_manager import ManagerTimes, ServableManager
 from inference.model_server.serving_api import ServingApi
 from inference.model_server.statuses import StatusError
+from inference.model_server.warm_up import warm_up
 from triage.errors import ConfigError, ServingError
 from triage.settings import ServerSettings
 
@@ -47,7 +49,7 @@ class ModelServer:
         self._settings = settings
         threads = SessionThreads(settings.intra_op_threads, settings.inter_op_threads)
         times = ManagerTimes(settings.poll_interval_s, settings.load_retries, settings.load_retry_interval_s)
-        self.manager = ServableManager(lambda path: load_servable(path, threads), times)
+        self.manager = ServableManager(lambda path: _load(path, threads), times)
         metrics = Metrics()
         reloader = ConfigReloader(self.manager, metrics, settings.models_folder)
         self._api = ServingApi(self.manager, metrics, reloader)
@@ -137,6 +139,16 @@ class ModelServer:
             raise _port_error(settings.host, settings.rest_port) from error
         self._rest.start()
         return self._rest.port
+
+
+def _load(path: Path, threads: SessionThreads) -> Servable:
+    servable = load_servable(path, threads)
+    try:
+        warm_up(servable, path)
+    except BaseException:
+        servable.close()
+        raise
+    return servable
 
 
 def _port_error(host: str, port: int) -> ConfigError:
