@@ -81,7 +81,6 @@ class Listener:
         self._receiver = Receiver(
             store,
             self._recorder,
-            self._intake,
             self._arrivals,
             min_free_bytes=settings.min_free_bytes,
             max_object_bytes=settings.max_object_bytes,

@@ -19,7 +19,7 @@ from dicom_listener.recorder import Recorder
 from dicom_listener.statuses import StoreStatus
 from dicom_listener.uids import checked_uid
 from triage.errors import StoreError, UnreadableInstance
-from triage.ledger.intake import Intake, Quarantined, Received, Registered
+from triage.ledger.intake import Quarantined, Received, Registered
 
 log = structlog.get_logger()
 
@@ -55,7 +55,6 @@ class Receiver:
     Args:
         store: where the files go.
         recorder: what makes them durable and known.
-        intake: for quarantined data.
         arrivals: what completion is judged from.
         min_free_bytes: below this much free disk, images are refused before the disk is full.
         max_object_bytes: of one data set.
@@ -66,7 +65,6 @@ class Receiver:
         self,
         store: InstanceStore,
         recorder: Recorder,
-        intake: Intake,
         arrivals: Arrivals,
         *,
         min_free_bytes: int,
@@ -75,7 +73,6 @@ class Receiver:
     ) -> None:
         self._store = store
         self._recorder = recorder
-        self._intake = intake
         self._arrivals = arrivals
         self._min_free_bytes = min_free_bytes
         self._max_object_bytes = max_object_bytes
@@ -145,7 +142,7 @@ class Receiver:
     def _refuse(self, request: StoreRequest, data: IncomingData, status: StoreStatus, reason: str) -> Answer:
         """Keep the data where an administrator can look at them; the sender still owns the image."""
         path = data.quarantine()
-        self._intake.quarantine(
+        self._recorder.quarantine(
             Quarantined(
                 path=path,
                 size_bytes=data.size,

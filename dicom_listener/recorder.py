@@ -1,4 +1,4 @@
-"""Group commit: the instances of all associations share folder syncs and ledger commits, and their answers wait."""
+"""Group commit: the instances of all associations share ledger commits, and their answers wait."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from concurrent.futures import Future
 
 from dicom_listener.instance_store import InstanceStore
 from triage.errors import StoreError
-from triage.ledger.intake import Intake, Received, Registered
+from triage.ledger.intake import Intake, Quarantined, Received, Registered
 
 BATCH_MAX = 256  # instances in one commit; more would only make the first of them wait
 
-_Item = tuple[Received, "Future[Registered]"]
+_Item = tuple[Received | Quarantined, "Future[Registered | None]"]
 
 
 class Recorder:
-    """One thread that makes names durable and rows committed, as many at a time as are waiting."""
+    """One thread, with the one connection that writes, commits as many rows at a time as are waiting."""
 
     def __init__(self, intake: Intake, store: InstanceStore) -> None:
         self._intake = intake
@@ -38,17 +38,37 @@ class Recorder:
     def record(self, received: Received) -> Registered:
         """Wait until an instance whose file has its final name is durable and in the ledger.
 
+        The name is synced while the row is committed, as each costs a wait for the disk. A power cut between the two
+        leaves a row without file; the file lies synced in incoming/ then, and the next start puts it in its place.
+
         Raises:
             StoreError: the ledger took no row.
             OSError: the file's name could not be made durable.
         """
-        future: Future[Registered] = Future()
-        self._waiting.put((received, future))
-        return future.result()
+        row = self._put(received)
+        self._store.sync_names([received.instance.path])
+        registered = row.result()
+        if registered is None:
+            raise StoreError("An instance was recorded as something else.")
+        return registered
+
+    def quarantine(self, item: Quarantined) -> None:
+        """Wait until quarantined data are in the ledger.
+
+        Raises:
+            StoreError: the ledger took no row.
+        """
+        self._put(item).result()
+
+    def _put(self, item: Received | Quarantined) -> Future[Registered | None]:
+        future: Future[Registered | None] = Future()
+        self._waiting.put((item, future))
+        return future
 
     def _run(self) -> None:
         while (batch := self._next_batch()) is not None:
-            self._record(batch)
+            self._record([(item, future) for item, future in batch if isinstance(item, Received)])
+            self._quarantine([(item, future) for item, future in batch if isinstance(item, Quarantined)])
 
     def _next_batch(self) -> list[_Item] | None:
         first = self._waiting.get()
@@ -66,14 +86,29 @@ class Recorder:
             batch.append(item)
         return batch
 
-    def _record(self, batch: Sequence[_Item]) -> None:
-        received = [item for item, _ in batch]
+    def _record(self, batch: Sequence[tuple[Received, Future[Registered | None]]]) -> None:
+        if not batch:
+            return
         try:
-            self._store.sync_names(item.instance.path for item in received)
-            results = self._intake.register(received, now=time.time())
+            results = self._intake.register([item for item, _ in batch], now=time.time())
         except Exception as error:  # noqa: BLE001 - whatever it is, every association that waits must be told
             for _, future in batch:
-                future.set_exception(error if isinstance(error, (OSError, StoreError)) else StoreError(repr(error)))
+                future.set_exception(_as_store_error(error))
             return
         for (_, future), result in zip(batch, results, strict=True):
             future.set_result(result)
+
+    def _quarantine(self, batch: Sequence[tuple[Quarantined, Future[Registered | None]]]) -> None:
+        for item, future in batch:
+            try:
+                self._intake.quarantine(item)
+            except Exception as error:  # noqa: BLE001 - as above
+                future.set_exception(_as_store_error(error))
+            else:
+                future.set_result(None)
+
+
+def _as_store_error(error: Exception) -> StoreError:
+    if isinstance(error, StoreError):
+        return error
+    return StoreError(f"The ledger could not be written: {type(error).__name__}.")

@@ -45,7 +45,7 @@ def recover(folder: Path, intake: Intake, *, now: float) -> Recovered:
         OSError: the folder cannot be read or written.
         StoreError: the ledger takes no rows.
     """
-    leftovers = _remove_leftovers(folder / INCOMING)
+    leftovers = _clear_incoming(folder, intake)
     registered = quarantined = 0
     for batch in _batches(_recent_files(folder)):
         known = intake.known_paths(batch)
@@ -70,12 +70,28 @@ def missing_files(folder: Path, paths: Sequence[Path]) -> list[Path]:
     return [path for path in paths if not (folder / path).exists()]
 
 
-def _remove_leftovers(incoming: Path) -> int:
+def _clear_incoming(folder: Path, intake: Intake) -> int:
+    """Remove what was being written, but for a file whose row was committed while a power cut took its final name."""
     removed = 0
-    for path in incoming.iterdir():
-        path.unlink()
-        removed += 1
+    for leftover in (folder / INCOMING).iterdir():
+        path = _place_of(leftover)
+        if path is not None and intake.known_paths([path]):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            leftover.rename(folder / path)
+        else:
+            leftover.unlink()
+            removed += 1
     return removed
+
+
+def _place_of(leftover: Path) -> Path | None:
+    """Give where a file of incoming/ belongs by its content; None: it is no whole instance."""
+    try:
+        meta, data = split_file(leftover.read_bytes())
+        header = read_header(data, meta.transfer_syntax_uid)
+    except UnreadableInstance:
+        return None
+    return instance_path(header.study_instance_uid, header.sop_instance_uid, hashlib.sha256(data).hexdigest())
 
 
 def _recent_files(folder: Path) -> Iterator[Path]:

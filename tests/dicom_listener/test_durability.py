@@ -159,6 +159,19 @@ def test_torn_file_under_a_final_name_is_quarantined_at_start(tmp_path: Path) ->
         assert listener.files() == []
 
 
+def test_file_that_lost_its_name_in_a_power_cut_gets_it_back(tmp_path: Path) -> None:
+    series = ct_series(slices=2)
+    with running(tmp_path) as listener:
+        push(listener.port, series)
+        [lost, _] = listener.files()
+    lost.rename(tmp_path / "incoming" / "1-1.part")
+    (tmp_path / "incoming" / "1-2.part").write_bytes(b"torn")
+
+    with running(tmp_path) as listener:
+        assert listener.files("incoming") == []
+    _assert_all_kept(tmp_path, series)
+
+
 def test_second_listener_on_the_same_folder_is_refused(tmp_path: Path) -> None:
     process = ListenProcess(tmp_path).start()
     command = [process.process.args[0], *process.process.args[1:]]  # type: ignore[index, misc]

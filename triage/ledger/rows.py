@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ def study_from(row: Row) -> Study:
 
 def instance_row(instance: Instance) -> dict[str, Any]:
     """Give the row of `instances` for an Instance."""
-    row = asdict(instance)
+    row = dict(vars(instance))  # asdict copies deeply, 0.2 ms an image
     row["path"] = instance.path.as_posix()
     row["image_type"] = "\\".join(instance.image_type)
     row["image_position_mm"] = _numbers_text(instance.image_position_mm)

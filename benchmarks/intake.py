@@ -1,0 +1,215 @@
+"""How fast images are taken, beside other receivers in the same run, on loopback (`make bench-intake`).
+
+Senders are DCMTK's dcmsend and storescu as they ship. Each round asks every receiver in turn, so that a busy moment of
+the machine hits all of them; the table has medians. Ours and Orthanc sync each image before they answer,
+storescp does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from tests.builders import ct_series, write_files
+
+SENDERS = ("dcmsend", "storescu")
+READY_S = 20.0
+CALLED_AE_TITLE = "ICHTRIAGE"
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """A program that takes C-STORE, and how it is started in an empty folder on a port."""
+
+    name: str
+    command: Callable[[Path, int], list[str]]
+    environment: dict[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One push to one receiver."""
+
+    images_per_s: float
+    cpu_s_per_gb: float
+    peak_mb: float
+
+
+def ours(folder: Path, port: int) -> list[str]:
+    """Our listener, with everything on."""
+    config = folder / "triage.toml"
+    config.write_text(f'[storage]\nfolder = "{folder}/var"\n[listener]\nhost = "127.0.0.1"\nport = {port}\n')
+    return [sys.executable, "-m", "ich_triage", "listen", "--config", str(config)]
+
+
+def storescp(folder: Path, port: int) -> list[str]:
+    """DCMTK's receiver as it ships."""
+    return ["storescp", "--output-directory", str(folder), str(port)]
+
+
+def storescp_tuned(folder: Path, port: int) -> list[str]:
+    """DCMTK's receiver at its best: large PDUs, a process for each association; TCP_NODELAY is in the environment."""
+    return ["storescp", "--fork", "--max-pdu", "131072", "--output-directory", str(folder), str(port)]
+
+
+def pynetdicom_app(folder: Path, port: int) -> list[str]:
+    """What pynetdicom brings along."""
+    return [sys.executable, "-m", "pynetdicom", "storescp", str(port), "-od", str(folder)]
+
+
+def orthanc(folder: Path, port: int) -> list[str]:
+    """Debian's Orthanc with its defaults, but for ports and folder."""
+    config = folder / "orthanc.json"
+    settings = {"DicomPort": port, "HttpPort": free_port(), "StorageDirectory": str(folder / "db"),
+                "IndexDirectory": str(folder / "db"), "DicomAet": CALLED_AE_TITLE, "Plugins": []}  # fmt: skip
+    config.write_text(json.dumps(settings))
+    return ["Orthanc", str(config)]
+
+
+RECEIVERS = (
+    Receiver("ich-triage", ours),
+    Receiver("storescp", storescp),
+    Receiver("storescp tuned", storescp_tuned, {"TCP_NODELAY": "1"}),
+    Receiver("pynetdicom storescp", pynetdicom_app),
+    Receiver("Orthanc", orthanc),
+)
+
+
+def free_port() -> int:
+    """Give a port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def write_scans(folder: Path, *, associations: int, slices: int) -> list[Path]:
+    """Write one folder of 512 x 512 x 16-bit slices for each association."""
+    noise = np.random.default_rng(1).integers(-100, 100, (slices, 512, 512)).astype(np.float32)
+    folders = [folder / f"scan{number}" for number in range(associations)]
+    for path in folders:
+        write_files(ct_series(spacing_mm=(5.0, 0.5, 0.5), hu=noise), path)
+    return folders
+
+
+def push(sender: str, port: int, folders: Sequence[Path]) -> float:
+    """Push all folders at once, an association each; give the seconds it took."""
+    commands = [[sender, "-aec", CALLED_AE_TITLE, "127.0.0.1", str(port), "+sd", str(path)] for path in folders]
+    began = time.perf_counter()
+    processes = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in commands]
+    codes = [process.wait() for process in processes]
+    seconds = time.perf_counter() - began
+    if any(codes):
+        raise SystemExit(f"{sender} ended with {codes}")
+    return seconds
+
+
+def measure(receiver: Receiver, sender: str, folders: Sequence[Path], images: int) -> Measured:
+    """Start a receiver in an empty folder, push to it once, and end it."""
+    with tempfile.TemporaryDirectory(prefix="intake-") as name:
+        port = free_port()
+        environment = {"PATH": "/usr/sbin:/usr/bin:/bin", **(receiver.environment or {})}
+        process = subprocess.Popen(
+            receiver.command(Path(name), port), env=environment, cwd=Path(__file__).parents[1],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            wait_for(port)
+            cpu_s = cpu_seconds(process.pid)
+            seconds = push(sender, port, folders)
+            bytes_sent = images * 526_000
+            return Measured(
+                images / seconds, (cpu_seconds(process.pid) - cpu_s) / bytes_sent * 1e9, peak_mb(process.pid)
+            )
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+            shutil.rmtree(name, ignore_errors=True)
+
+
+def wait_for(port: int) -> None:
+    """Wait until somebody listens."""
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                time.sleep(0.3)  # storescp without --fork serves this probe first
+                return
+        time.sleep(0.05)
+    raise SystemExit(f"nobody listens on port {port} within {READY_S} s")
+
+
+def cpu_seconds(pid: int) -> float:
+    """Give user and system time of a process and its ended children."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(int(value) for value in fields[11:15]) / 100
+
+
+def peak_mb(pid: int) -> float:
+    """Give the most memory a process had resident."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def table_of(results: dict[tuple[str, str, int], list[Measured]], receivers: Sequence[Receiver]) -> Table:
+    """Lay the medians out, a row a receiver."""
+    columns = sorted({(sender, count) for _, sender, count in results})
+    table = Table(title="images/s, median (ratio: ours to it)")
+    for heading in ("receiver", *(f"{sender}, {count} assoc." for sender, count in columns), "CPU s/GB", "peak MB"):
+        table.add_column(heading, justify="right" if heading != "receiver" else "left")
+    for receiver in receivers:
+        cells = []
+        for sender, count in columns:
+            rate = median_rate(results[receiver.name, sender, count])
+            ratio = median_rate(results["ich-triage", sender, count]) / rate
+            cells.append(f"{rate:.0f}" if receiver.name == "ich-triage" else f"{rate:.0f} ({ratio:.1f}x)")
+        mine = [item for key, items in results.items() if key[0] == receiver.name for item in items]
+        cpu = statistics.median(item.cpu_s_per_gb for item in mine)
+        table.add_row(receiver.name, *cells, f"{cpu:.1f}", f"{max(item.peak_mb for item in mine):.0f}")
+    return table
+
+
+def median_rate(measured: Sequence[Measured]) -> float:
+    """Give the median of the rates."""
+    return statistics.median(item.images_per_s for item in measured)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--slices", type=int, default=100, help="of each association")
+    parser.add_argument("--associations", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--receivers", nargs="+", default=[receiver.name for receiver in RECEIVERS])
+    parser.add_argument("--senders", nargs="+", default=list(SENDERS))
+    options = parser.parse_args()
+    receivers = [item for item in RECEIVERS if item.name in options.receivers]
+    receivers = [item for item in receivers if item.name != "Orthanc" or shutil.which("Orthanc")]
+    results: dict[tuple[str, str, int], list[Measured]] = {}
+    with tempfile.TemporaryDirectory(prefix="intake-scans-") as name:
+        folders = write_scans(Path(name), associations=max(options.associations), slices=options.slices)
+        for _ in range(options.rounds):
+            for sender in options.senders:
+                for count in options.associations:
+                    for receiver in receivers:
+                        measured = measure(receiver, sender, folders[:count], options.slices * count)
+                        results.setdefault((receiver.name, sender, count), []).append(measured)
+                        print(receiver.name, sender, count, f"{measured.images_per_s:.0f} images/s", file=sys.stderr)
+    Console(width=140).print(table_of(results, receivers))
+
+
+if __name__ == "__main__":
+    main()
