@@ -26,9 +26,17 @@ VENTRICLE_DEPTH_MM = 22.0
 FLUID_HU = 18.0
 
 
-def paste_blood(slabs: LabelledSlabs, planned: tuple[PlannedBleed, ...], rng: np.random.Generator) -> LabelledSlabs:
-    """Give a copy of a bleed-free head with the planned bleeds; unchanged where no inside of a skull is found."""
-    spaces = estimate_spaces(slabs)
+def paste_blood(
+    slabs: LabelledSlabs, spaces: HeadSpaces, planned: tuple[PlannedBleed, ...], rng: np.random.Generator
+) -> LabelledSlabs:
+    """Give a copy of a bleed-free head with the planned bleeds; unchanged where no inside of a skull is found.
+
+    Args:
+        slabs: the head on the model's grid.
+        spaces: of that head, from `estimate_spaces`.
+        planned: the bleeds.
+        rng: decides their places and shapes.
+    """
     if not spaces.brain.any():
         return slabs
     bleeds = [grow_bleed(spaces, plan.kind, plan.volume_ml, rng) for plan in planned]

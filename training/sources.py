@@ -10,7 +10,7 @@ import numpy as np
 from training.bleeds import BleedKind
 from training.ct_ich import read_ct_ich
 from training.labelled_scan import LabelledScan, LabelledSlabs, on_grid
-from training.pasted_blood import paste_blood
+from training.pasted_blood import estimate_spaces, paste_blood
 from training.phantom import Phantom, make_phantom, plan_bleeds
 from training.settings import CtIchSource, PastedSource, PhantomSource, SourceSettings
 from triage.volume import Grid
@@ -36,8 +36,9 @@ def _pasted(source: PastedSource, grid: Grid) -> Iterator[LabelledSlabs]:
         if scan.bleed:
             continue
         head = on_grid(scan, grid)
+        spaces = estimate_spaces(head)
         for _ in range(source.copies):
-            pasted = paste_blood(head, plan_bleeds(rng, source.bleed_ml), rng)
+            pasted = paste_blood(head, spaces, plan_bleeds(rng, source.bleed_ml), rng)
             if pasted.bleed:
                 yield pasted
 

@@ -1,0 +1,78 @@
+"""From a configuration to a served version with its card, by the command that people type."""
+
+import json
+
+import pytest
+import tensorflow as tf
+from click.testing import CliRunner
+
+from training.cli import train
+from triage.finding import ModelSpec
+
+CONFIG = """
+folder = "{folder}"
+shards = "{shards}"
+steps_per_round = 2
+[grid]
+rows = 48
+columns = 48
+spacing_mm = [5.0, 5.0, 5.0]
+[network]
+widths = [4, 8]
+[optimiser]
+steps = 2
+batch = 4
+crop = [48, 48]
+"""
+PHANTOMS = """
+[[{part}]]
+kind = "phantom"
+count = 4
+bleed_share = 0.7
+bleed_ml = [30.0, 60.0]
+size = 96
+slices = 8
+seed = {seed}
+"""
+
+
+@pytest.fixture
+def config(tmp_path, shards):
+    path = tmp_path / "run.toml"
+    parts = [PHANTOMS.format(part=part, seed=seed) for part, seed in (("source", 5), ("validation", 6), ("test", 7))]
+    path.write_text(CONFIG.format(folder=tmp_path / "run", shards=shards) + "".join(parts))
+    return path
+
+
+def test_one_command_trains_and_publishes(config, tmp_path):
+    repository = tmp_path / "models" / "ich_unet"
+
+    result = CliRunner().invoke(train, [str(config), "--publish", str(repository)], catch_exceptions=False)
+
+    assert result.exit_code == 0, result.output
+    described = tf.saved_model.load(str(repository / "1")).signatures["spec"](rows=tf.constant([0], tf.int16))["json"].numpy()[0]
+    spec = ModelSpec.model_validate(json.loads(described))
+    assert (spec.name, spec.rows, spec.context) == ("ich_unet", 48, 1)
+    [scores] = json.loads((repository / "scores.json").read_text())
+    assert scores["studies"] == 4
+    card = (repository / "README.md").read_text()
+    assert spec.training_data_sha256 in card
+    assert "phantom: 4 studies" in card
+
+
+def test_unknown_key_ends_with_one_line(config, tmp_path):
+    config.write_text(config.read_text().replace("steps_per_round", "steps_per_rounds"))
+
+    result = CliRunner().invoke(train, [str(config)])
+
+    assert result.exit_code == 1
+    assert "Unknown key steps_per_rounds; known are" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_run_without_checkpoint_cannot_be_published(config, tmp_path):
+    result = CliRunner().invoke(train, ["publish", str(config), str(tmp_path / "models")])
+
+    assert result.exit_code == 1
+    assert "holds no checkpoint. Train first" in result.output
+    assert not (tmp_path / "models").exists()
