@@ -10,6 +10,7 @@ import itertools
 import random
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -202,6 +203,30 @@ class ServingClient:
         call: Any = channel.unary_unary(path, request_serializer=None, response_deserializer=None)
         reply: bytes = call(request, timeout=max(timeout_s, 0.001))
         return reply
+
+
+def tls_credentials(
+    authority: Path | None = None, certificate: Path | None = None, key: Path | None = None
+) -> grpc.ChannelCredentials:
+    """Give credentials for TLS, and with certificate and key for mutual TLS.
+
+    Args:
+        authority: PEM of who signed the endpoint's certificate; None: the authorities known to gRPC.
+        certificate: PEM of our own certificate.
+        key: PEM of our own key.
+
+    Raises:
+        ConfigError: a file cannot be read, or one of certificate and key is missing.
+    """
+    if (certificate is None) != (key is None):
+        raise ConfigError("Mutual TLS needs a certificate and its key; only one of the two is given.")
+    try:
+        authority_pem, key_pem, certificate_pem = (
+            path.read_bytes() if path is not None else None for path in (authority, key, certificate)
+        )
+    except OSError as error:
+        raise ConfigError(f"A TLS file cannot be read: {error.strerror}: {error.filename}.") from error
+    return grpc.ssl_channel_credentials(authority_pem, key_pem, certificate_pem)
 
 
 def _targets(endpoint: str) -> list[str]:

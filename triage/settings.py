@@ -64,6 +64,9 @@ class ServerSettings(BaseModel, frozen=True, extra="forbid"):
 
     models_folder: Path = Path("models")  # one folder a model, and in it one a version: models/ich_unet/1/
     models_config_file: Path | None = None  # TF Serving's models.config; None: every model of the folder
+    batching_parameters_file: Path | None = None  # TF Serving's file of that name; None: each request runs alone
+    monitoring_config_file: Path | None = None  # TF Serving's file of that name; None: metrics at their usual path
+    ssl_config_file: Path | None = None  # TF Serving's SSLConfig with keys and certificates in it; None: plain text
     labels_before_available: bool = False  # a label may name a version that is still loading, as at start all are
     host: str = "127.0.0.1"  # the endpoint has no sign-in: other hosts only in a closed network
     port: int = Field(default=8500, ge=0, le=65535)  # gRPC; 0: any free one, printed at start
@@ -76,6 +79,7 @@ class ServerSettings(BaseModel, frozen=True, extra="forbid"):
     grpc_threads: int = Field(default=8, ge=2)  # requests answered at once
     requests_in_flight: int = Field(default=128, ge=1)  # answered and waiting; more get RESOURCE_EXHAUSTED
     largest_message_bytes: int = Field(default=2**31 - 1, gt=0, le=2**31 - 1)  # of one request
+    reply_tensor_content: bool = False  # outputs as tensor_content instead of the *_val fields that old clients read
 
 
 class WorklistSettings(BaseModel, frozen=True, extra="forbid"):

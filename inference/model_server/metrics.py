@@ -83,6 +83,10 @@ class Metrics:
         self._observe(":tensorflow:serving:request_example_counts", EXAMPLE_LIMITS, count, {"model": model})
         self.count(":tensorflow:serving:request_example_count_total", count, model=model)
 
+    def batch_size(self, name: str, rows: int) -> None:
+        """Count a batch by its size: "input_batch_size" of a request, "processed_batch_size" of a run."""
+        self._observe(f":tensorflow:serving:batching_session:{name}", EXAMPLE_LIMITS[:14], rows, {})
+
     def count(self, name: str, step: int = 1, **labels: str) -> None:
         """Add to a counter."""
         with self._lock:

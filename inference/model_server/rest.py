@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -55,15 +56,28 @@ HTTP_STATUSES = {
 }  # all others: 500
 
 
+@dataclass(frozen=True)
+class RestOptions:
+    """What the REST door shows, and what it takes.
+
+    Attributes:
+        metrics_path: of the metrics; None: they are not shown.
+        largest_message_bytes: of one request's body.
+    """
+
+    metrics_path: str | None = METRICS_PATH
+    largest_message_bytes: int = 2**31 - 1
+
+
 class RestServer:
     """Listens for HTTP and answers with a `ServingApi`, a thread for each connection."""
 
-    def __init__(self, api: ServingApi, host: str, port: int, *, largest_message_bytes: int) -> None:
+    def __init__(self, api: ServingApi, host: str, port: int, options: RestOptions) -> None:
         class Handler(_Handler):
             pass
 
         Handler.api = api
-        Handler.largest_message_bytes = largest_message_bytes
+        Handler.options = options
         self._server = _Server((host, port), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, name="rest", daemon=True)
 
@@ -93,7 +107,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     api: ServingApi
-    largest_message_bytes: int
+    options: RestOptions
     protocol_version = "HTTP/1.1"
     timeout = IDLE_TIMEOUT_S
 
@@ -102,7 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "0")
-        if not length.isdigit() or int(length) > self.largest_message_bytes:
+        if not length.isdigit() or int(length) > self.options.largest_message_bytes:
             self.close_connection = True  # the body is left unread
             self._send(413, "", "text/plain")
             return
@@ -112,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: bytes) -> None:
         path = urlsplit(self.path).path
-        if path == METRICS_PATH:
+        if path == self.options.metrics_path:
             self._send(200, self.api.metrics.page(), "text/plain")
         elif not path.lower().startswith("/v1/"):
             self._send(404, "", "text/plain")

@@ -6,7 +6,7 @@ TensorFlow's public v1 interface.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,9 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
 
+from inference.model_server.batch_scheduler import BatchScheduler
+from inference.model_server.batched_run import BatchedRun
+from inference.model_server.metrics import Metrics
 from inference.model_server.session_run import Array, Run, session_run
 from inference.model_server.statuses import CODES, StatusError, invalid_argument, not_found
 from inference.serving_messages import serving_message
@@ -46,6 +49,7 @@ class Servable:
     def __init__(self, session: tf.compat.v1.Session, meta_graph: Any, run: Run) -> None:
         self._session = session
         self._run = run
+        self._close_batching: Callable[[], None] = lambda: None
         self.signature_map = serving_message("SignatureDefMap")()
         for name, signature in meta_graph.signature_def.items():
             self.signature_map.signature_def[name].ParseFromString(signature.SerializeToString())
@@ -65,8 +69,18 @@ class Servable:
         except tf.errors.OpError as error:
             raise StatusError(CODES[error.error_code], error.message) from error
 
+    def batched(self, scheduler: BatchScheduler, metrics: Metrics) -> None:
+        """Run requests together from now on."""
+        signatures = [
+            ({each.name for each in signature.inputs.values()}, {each.name for each in signature.outputs.values()})
+            for signature in self.signature_map.signature_def.values()
+        ]
+        batched = BatchedRun(self._run, scheduler, signatures, metrics)
+        self._run, self._close_batching = batched, batched.close
+
     def close(self) -> None:
-        """Free the session and its variables."""
+        """Free the session and its variables; no request may be under way."""
+        self._close_batching()
         self._session.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,19 @@ import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from inference.model_server.batch_scheduler import BatchScheduler
+from inference.model_server.batching_parameters import read_batching_parameters
 from inference.model_server.grpc_services import NoSuchMethod, RawMethods, serving_methods
 from inference.model_server.metrics import Metrics
-from inference.model_server.model_config import ModelConfig, checked_configs, folder_configs, read_server_config
+from inference.model_server.model_config import (
+    ModelConfig,
+    checked_configs,
+    folder_configs,
+    read_server_config,
+    read_text_message,
+)
 from inference.model_server.reload import ConfigReloader
-from inference.model_server.rest import RestServer
+from inference.model_server.rest import METRICS_PATH, RestOptions, RestServer
 from inference.model_server.servable import Servable, SessionThreads, load_servable
 from inference.model_server.servable_manager import ManagerTimes, ServableManager
 from inference.model_server.serving_api import ServingApi
@@ -47,10 +56,10 @@ class ModelServer:
 
     def __init__(self, settings: ServerSettings) -> None:
         self._settings = settings
-        threads = SessionThreads(settings.intra_op_threads, settings.inter_op_threads)
         times = ManagerTimes(settings.poll_interval_s, settings.load_retries, settings.load_retry_interval_s)
-        self.manager = ServableManager(lambda path: _load(path, threads), times)
         metrics = Metrics()
+        self._batches = _batch_scheduler(settings)
+        self.manager = ServableManager(_loader(settings, self._batches, metrics), times)
         reloader = ConfigReloader(self.manager, metrics, settings.models_folder)
         self._api = ServingApi(self.manager, metrics, reloader)
         self._health = health.HealthServicer(experimental_non_blocking=True)
@@ -88,6 +97,8 @@ class ModelServer:
         try:
             labels = {config.name: dict(config.labels) for config in configs}
             self.manager.set_labels(labels, before_available=self._settings.labels_before_available)
+            if self._batches is not None:
+                self._batches.start()
             self.manager.start(configs)
             self.manager.wait_until_available([config.name for config in configs], give_up)
         except StatusError as error:
@@ -105,12 +116,14 @@ class ModelServer:
         if self._grpc is not None:
             self._grpc.stop(STOP_GRACE_S).wait()
         self.manager.stop()
+        if self._batches is not None:
+            self._batches.stop()
 
     def _open_grpc(self) -> int:
         settings = self._settings
         server = grpc.server(
             futures.ThreadPoolExecutor(settings.grpc_threads, thread_name_prefix="grpc"),
-            handlers=[RawMethods(serving_methods(self._api))],
+            handlers=[RawMethods(serving_methods(self._api, as_content=settings.reply_tensor_content))],
             maximum_concurrent_rpcs=settings.requests_in_flight,
             options=[
                 ("grpc.max_receive_message_length", settings.largest_message_bytes),
@@ -123,7 +136,7 @@ class ModelServer:
         for name in HEALTH_NAMES:
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         try:
-            port = server.add_insecure_port(f"{settings.host}:{settings.port}")
+            port = _add_port(server, f"{settings.host}:{settings.port}", settings.ssl_config_file)
         except RuntimeError as error:
             raise _port_error(settings.host, settings.port) from error
         server.start()
@@ -132,23 +145,73 @@ class ModelServer:
 
     def _open_rest(self) -> int:
         settings = self._settings
-        limit = settings.largest_message_bytes
+        options = RestOptions(metrics_path(settings.monitoring_config_file), settings.largest_message_bytes)
         try:
-            self._rest = RestServer(self._api, settings.host, settings.rest_port, largest_message_bytes=limit)
+            self._rest = RestServer(self._api, settings.host, settings.rest_port, options)
         except OSError as error:
             raise _port_error(settings.host, settings.rest_port) from error
         self._rest.start()
         return self._rest.port
 
 
-def _load(path: Path, threads: SessionThreads) -> Servable:
-    servable = load_servable(path, threads)
-    try:
-        warm_up(servable, path)
-    except BaseException:
-        servable.close()
-        raise
-    return servable
+def _batch_scheduler(settings: ServerSettings) -> BatchScheduler | None:
+    if settings.batching_parameters_file is None:
+        return None
+    return BatchScheduler(read_batching_parameters(settings.batching_parameters_file))
+
+
+def _loader(settings: ServerSettings, batches: BatchScheduler | None, metrics: Metrics) -> Callable[[Path], Servable]:
+    """Give the function that loads, and warms up, the version in a folder."""
+    threads = SessionThreads(settings.intra_op_threads, settings.inter_op_threads)
+
+    def load(path: Path) -> Servable:
+        servable = load_servable(path, threads)
+        try:
+            if batches is not None:
+                servable.batched(batches, metrics)
+            warm_up(servable, path)
+        except BaseException:
+            servable.close()
+            raise
+        return servable
+
+    return load
+
+
+def _add_port(server: grpc.Server, address: str, ssl_config_file: Path | None) -> int:
+    if ssl_config_file is None:
+        return server.add_insecure_port(address)
+    return server.add_secure_port(address, server_credentials(ssl_config_file))
+
+
+def server_credentials(ssl_config_file: Path) -> grpc.ServerCredentials:
+    """Give the TLS credentials of an SSLConfig in text form, which holds PEM itself and no paths.
+
+    Raises:
+        ConfigError: it is no SSLConfig, or lacks a key, a certificate, or the authority that clients are checked by.
+    """
+    config = read_text_message(ssl_config_file, "SSLConfig")
+    if not config.server_key or not config.server_cert:
+        raise ConfigError(f"{ssl_config_file} lacks server_key or server_cert; expected both, as PEM text.")
+    if config.client_verify and not config.custom_ca:
+        raise ConfigError(
+            f"{ssl_config_file} asks for client_verify and lacks custom_ca; expected the clients' authority."
+        )
+    authority = config.custom_ca.encode() or None
+    pair = (config.server_key.encode(), config.server_cert.encode())
+    return grpc.ssl_server_credentials([pair], authority, config.client_verify)
+
+
+def metrics_path(monitoring_config_file: Path | None) -> str | None:
+    """Give the path of the metrics; None: they are off.
+
+    Raises:
+        ConfigError: the file is no MonitoringConfig in text form.
+    """
+    if monitoring_config_file is None:
+        return METRICS_PATH
+    config = read_text_message(monitoring_config_file, "MonitoringConfig").prometheus_config
+    return (config.path or METRICS_PATH) if config.enable else None
 
 
 def _port_error(host: str, port: int) -> ConfigError:
