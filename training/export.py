@@ -79,7 +79,9 @@ def prediction_log(model: str, signature: str, inputs: dict[str, tuple[int, ...]
 
 def _save(served: keras.Model, spec: ModelSpec, folder: Path) -> None:
     module = tf.Module()
-    module.served = served
+    # TensorFlow's variables, not Keras's around them: those are restored into copies that a v1 session, and so TF
+    # Serving, never reads
+    module.served_variables = [weight.value for weight in served.weights]
     predict = serving_function(served)
     description = spec.model_dump_json()
 

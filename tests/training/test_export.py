@@ -51,6 +51,19 @@ def test_saved_model_gives_the_probability_that_the_trained_network_gave(trained
     np.testing.assert_allclose(served.numpy(), expected, atol=ROUND_TRIP_ATOL)
 
 
+def test_a_session_as_tf_serving_runs_it_finds_every_variable(trained, tmp_path):
+    folder = exported(trained, tmp_path)
+    hu = np.random.default_rng(1).integers(-100, 200, (3, 16, 16, 3)).astype(np.int16)
+    again = tf.saved_model.load(str(folder)).signatures["serving_default"](hu=tf.constant(hu))["probability"]
+
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        loaded = tf.compat.v1.saved_model.loader.load(session, ["serve"], str(folder))
+        signature = loaded.signature_def["serving_default"]
+        served = session.run(signature.outputs["probability"].name, {signature.inputs["hu"].name: hu})
+
+    np.testing.assert_allclose(served, again.numpy(), atol=ROUND_TRIP_ATOL)
+
+
 def test_saved_model_describes_itself(trained, tmp_path):
     folder = exported(trained, tmp_path)
 
