@@ -169,15 +169,44 @@ def read_volume(series: SeriesHeader) -> Volume:
         PS3.3 C.7.6.2.1.1 (position and orientation), C.11.1 (rescale slope and intercept).
     """
     ordered, spacing_z_mm = sort_slices(series)
-    pixel_spacing_mm = _common_pixel_spacing(ordered)
+    _common_pixel_spacing(ordered)
     planes = [_hounsfield(item.path, number, len(ordered)) for number, item in enumerate(ordered, 1)]
     hu = np.stack(planes)  # (Z, rows, columns) float32 HU
     _check_hu(hu)
     hu[(hu < HU_RANGE[0])] = AIR_HU  # padding of whatever value lies below the range (PS3.3 C.7.5.1.1.2)
-    hu = _unshear(hu, ordered, pixel_spacing_mm)
-    hu, (row_mm, column_mm) = _to_axes(hu, ordered[0], pixel_spacing_mm)
+    hu, (row_mm, column_mm) = on_volume_axes(hu, ordered)
     uids = tuple(item.sop_instance_uid for item in ordered)
     return Volume(np.ascontiguousarray(hu), (spacing_z_mm, row_mm, column_mm), uids)
+
+
+def on_volume_axes(
+    planes: npt.NDArray[np.float32], ordered: Sequence[SliceHeader], outside: float = AIR_HU
+) -> tuple[npt.NDArray[np.float32], tuple[float, float]]:
+    """Bring images of a series, or masks drawn on them, to the axes of its volume.
+
+    Args:
+        planes: (Z, rows, columns) float32, in the order of `sort_slices`.
+        ordered: the slices, in the same order.
+        outside: value of what a tilted gantry's shift moves in.
+
+    Returns:
+        (Z, Y, X) as `Volume` has it, and its (y, x) spacing, mm.
+
+    Raises:
+        UnsuitableSeries: the images differ in size or pixel spacing.
+    """
+    pixel_spacing_mm = _common_pixel_spacing(ordered)
+    return _to_axes(_unshear(planes, ordered, pixel_spacing_mm, outside), ordered[0], pixel_spacing_mm)
+
+
+def shifted(plane: npt.NDArray[np.float32], down: int, right: int, outside: float = AIR_HU) -> npt.NDArray[np.float32]:
+    """Move one plane by whole pixels; what comes in is `outside`."""
+    out = np.full_like(plane, outside)
+    rows, columns = plane.shape
+    source = plane[max(0, -down) : max(0, rows - down), max(0, -right) : max(0, columns - right)]
+    top, left = max(0, down), max(0, right)
+    out[top : top + source.shape[0], left : left + source.shape[1]] = source
+    return out
 
 
 def _read_header(path: Path) -> Dataset:
@@ -280,7 +309,10 @@ def _check_hu(hu: npt.NDArray[np.float32]) -> None:
 
 
 def _unshear(
-    hu: npt.NDArray[np.float32], slices: Sequence[SliceHeader], pixel_spacing_mm: tuple[float, float]
+    hu: npt.NDArray[np.float32],
+    slices: Sequence[SliceHeader],
+    pixel_spacing_mm: tuple[float, float],
+    outside: float,
 ) -> npt.NDArray[np.float32]:
     """Move each slice of a tilted gantry so that the middle slice's pixels lie on one normal, to the nearest pixel."""
     positions = np.array([item.position_mm for item in slices], np.float64)  # (Z, 3)
@@ -290,17 +322,9 @@ def _unshear(
     rows = np.rint(offsets_mm @ column_direction / pixel_spacing_mm[0]).astype(int)
     if not rows.any() and not columns.any():
         return hu
-    moved = [_shifted(plane, int(down), int(right)) for plane, down, right in zip(hu, rows, columns, strict=True)]
-    return np.stack(moved)
-
-
-def _shifted(plane: npt.NDArray[np.float32], down: int, right: int) -> npt.NDArray[np.float32]:
-    out = np.full_like(plane, AIR_HU)
-    rows, columns = plane.shape
-    source = plane[max(0, -down) : max(0, rows - down), max(0, -right) : max(0, columns - right)]
-    top, left = max(0, down), max(0, right)
-    out[top : top + source.shape[0], left : left + source.shape[1]] = source
-    return out
+    return np.stack(
+        [shifted(plane, int(down), int(right), outside) for plane, down, right in zip(hu, rows, columns, strict=True)]
+    )
 
 
 def _to_axes(
