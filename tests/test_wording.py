@@ -17,7 +17,6 @@ from ich_triage import COMMANDS, cli
 
 ROOT = Path(__file__).resolve().parents[1]
 LARGEST_FILE_BYTES = 16 * 1024 * 1024
-BINARY = frozenset(".png .jpg .jpeg .gif .ico .pb .binpb .index .data-00000-of-00001 .gz .npz .woff2".split())
 # Written apart, so that this file does not hold what it looks for.
 REGISTRY = re.compile(
     "|".join(
@@ -52,7 +51,7 @@ def text_of(path: Path) -> str:
 
 
 def text_files() -> list[Path]:
-    return [path for path in files() if path.suffix not in BINARY]
+    return [path for path in files() if b"\0" not in path.read_bytes()]
 
 
 def markdown_files() -> list[Path]:
