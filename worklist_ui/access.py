@@ -41,6 +41,11 @@ def check_access() -> ResponseReturnValue | None:
     return None
 
 
+def still_signed_in() -> bool:
+    """Say whether the session of a request that goes on for hours still counts."""
+    return _signed_in() is not None
+
+
 def reader() -> str:
     """Give the name of who is signed in; only on routes that ask for it."""
     user: SignedIn = g.user

@@ -10,7 +10,7 @@ from flask import Flask, Response, g, render_template, request
 from flask.typing import ResponseReturnValue
 from flask_wtf import CSRFProtect
 from flask_wtf.csrf import CSRFError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, SecurityError
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from triage.errors import StoreError
@@ -141,6 +141,8 @@ def _ledger_refused(_error: StoreError) -> ResponseReturnValue:
 def _http_error(error: HTTPException) -> ResponseReturnValue:
     if error.code is None or error.code < 400:
         return error
+    if isinstance(error, SecurityError):  # a host name that is not ours: no page can be built for it
+        return Response("This host name is not served here.", status=400, mimetype="text/plain")
     titles = {
         400: "This request makes no sense",
         403: "Not for your role",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import sys
 import time
@@ -35,15 +36,20 @@ def worklist(config: Path | None) -> None:
     from worklist_ui.server import serve  # gunicorn is not needed to manage users
 
     settings = _settings(config)
-    ledger = _ledger(settings)
+    ledger = _ledger(settings)  # opened once before serving: a ledger that cannot be read is said here
+    nobody = Users(ledger).count() == 0
+    ledger.close()  # no connection crosses gunicorn's fork
     try:
         key = secret_key.read_or_make(settings.storage.folder)
-        _offer_first_account(Users(ledger), settings)
     except TriageError as error:
         raise _failure(error) from error
-    finally:
-        ledger.close()  # no connection crosses gunicorn's fork
-    serve(settings, key)
+
+    def say_ready(port: int) -> None:
+        if nobody:
+            _offer_first_account(settings, port)
+        click.echo(json.dumps({"worklist_port": port}))
+
+    serve(settings, key, when_ready=say_ready)
 
 
 @click.group("users")
@@ -132,21 +138,22 @@ def reset(name: str, config: Path | None) -> None:
         click.echo(_make_link(accounts, settings, user.role, user.username))
 
 
-def _offer_first_account(accounts: Users, settings: Settings) -> None:
+def _offer_first_account(settings: Settings, port: int) -> None:
     """Print a one-time link where nobody could sign in; there is no default password."""
-    if accounts.count() == 0:
-        link = _make_link(accounts, settings, Role.ADMINISTRATOR.value, "")
-        click.echo(f"No account yet. Open this link once, within {settings.worklist.link_hours:g} h: {link}", err=True)
+    ledger = _ledger(settings)
+    link = _make_link(Users(ledger), settings, Role.ADMINISTRATOR.value, "", port=port)
+    ledger.close()
+    click.echo(f"No account yet. Open this link once, within {settings.worklist.link_hours:g} h: {link}", err=True)
 
 
-def _make_link(accounts: Users, settings: Settings, role: str, username: str) -> str:
+def _make_link(accounts: Users, settings: Settings, role: str, username: str, *, port: int | None = None) -> str:
     token, now = secrets.token_urlsafe(24), time.time()
     expires_at = now + settings.worklist.link_hours * 3600
     accounts.add_link(token, role=role, username=username, now=now, expires_at=expires_at)
-    return f"{_base_url(settings)}/link/{token}"
+    return f"{_base_url(settings, port or settings.worklist.port)}/link/{token}"
 
 
-def _base_url(settings: Settings) -> str:
+def _base_url(settings: Settings, port: int) -> str:
     """Give the address that a browser on this host reaches the worklist by."""
     worklist_settings = settings.worklist
     if worklist_settings.allowed_hosts and worklist_settings.behind_tls_proxy:
@@ -154,7 +161,7 @@ def _base_url(settings: Settings) -> str:
     scheme = "https" if worklist_settings.certificate else "http"
     anywhere = worklist_settings.host in ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
     host = "127.0.0.1" if anywhere else worklist_settings.host
-    return f"{scheme}://{host}:{worklist_settings.port}"
+    return f"{scheme}://{host}:{port}"
 
 
 def _given_password() -> str:

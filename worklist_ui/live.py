@@ -135,7 +135,7 @@ class LiveList:
             return old.entries
         entries = dict(old.entries)
         entries.update((entry.study.study_id, entry) for entry in self._reading.entries(since=old.change))
-        if len(entries) != count:  # studies were deleted
+        if len(entries) != count or change < old.change:  # studies were deleted
             entries = {entry.study.study_id: entry for entry in self._reading.entries()}
         return entries
 

@@ -10,7 +10,7 @@ from flask import Blueprint, Response, render_template, request, stream_with_con
 from flask.typing import ResponseReturnValue
 
 from triage.ledger.reading import Entry
-from worklist_ui.access import reader
+from worklist_ui.access import reader, still_signed_in
 from worklist_ui.list_page import SORTS, VIEWS, ListPage, ListQuery, list_page, query_from, summary_of
 from worklist_ui.live import Snapshot
 from worklist_ui.services import services
@@ -80,7 +80,7 @@ def _events(query: ListQuery) -> Iterator[str]:
     known: dict[int, int] = {}
     snapshot: Snapshot | None = live.snapshot()
     version = 0
-    while not live.closing:
+    while not live.closing and still_signed_in():  # else the browser asks again, and is told to sign in
         if snapshot is None:
             yield "event: beat\ndata: {}\n\n"
         else:

@@ -6,10 +6,9 @@ the previews, and the count of tries to sign in. A stream is a thread that sleep
 
 from __future__ import annotations
 
-import json
 import logging
 import signal
-import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -41,19 +40,26 @@ class EventLogger(Logger):  # type: ignore[misc]
 class WorklistServer(BaseApplication):  # type: ignore[misc]
     """The worklist as gunicorn runs it."""
 
-    def __init__(self, settings: Settings, secret_key: bytes) -> None:
+    def __init__(self, settings: Settings, secret_key: bytes, when_ready: Callable[[int], None]) -> None:
         self._settings = settings
         self._secret_key = secret_key
+        self._when_ready = when_ready
         super().__init__()
 
     def load_config(self) -> None:
         """Hand our settings to gunicorn."""
         for name, value in gunicorn_options(self._settings).items():
             self.cfg.set(name, value)
+        self.cfg.set("when_ready", self._ready)
 
     def load(self) -> Any:
         """Build the application, in the worker process: no ledger connection crosses a fork."""
         return create_app(self._settings, Ledger(self._settings.storage.ledger_path), secret_key=self._secret_key)
+
+    def _ready(self, arbiter: Any) -> None:
+        port = arbiter.LISTENERS[0].sock.getsockname()[1]
+        log.info("worklist_ready", port=port)
+        self._when_ready(port)
 
 
 def gunicorn_options(settings: Settings) -> dict[str, Any]:
@@ -72,18 +78,10 @@ def gunicorn_options(settings: Settings) -> dict[str, Any]:
         "certfile": _text(worklist.certificate),
         "keyfile": _text(worklist.certificate_key),
         "logger_class": EventLogger,
-        "when_ready": _say_ready,
         "post_worker_init": _end_streams_on_term,
         "control_socket_disable": True,
         "proc_name": "ich-triage-worklist",
     }
-
-
-def _say_ready(arbiter: Any) -> None:
-    port = arbiter.LISTENERS[0].sock.getsockname()[1]
-    log.info("worklist_ready", port=port)
-    sys.stdout.write(json.dumps({"worklist_port": port}) + "\n")
-    sys.stdout.flush()
 
 
 def _end_streams_on_term(worker: Any) -> None:
@@ -100,10 +98,16 @@ def _end_streams_on_term(worker: Any) -> None:
         signal.signal(number, handler)
 
 
-def serve(settings: Settings, secret_key: bytes) -> None:
-    """Serve until SIGTERM or Ctrl-C; ends the process."""
+def serve(settings: Settings, secret_key: bytes, *, when_ready: Callable[[int], None]) -> None:
+    """Serve until SIGTERM or Ctrl-C; ends the process.
+
+    Args:
+        settings: all sections.
+        secret_key: signs session cookies.
+        when_ready: called once with the port, as soon as browsers can connect.
+    """
     logs.configure(settings.log, process="worklist")
-    WorklistServer(settings, secret_key).run()
+    WorklistServer(settings, secret_key, when_ready).run()
 
 
 def _text(path: Any) -> str | None:

@@ -20,7 +20,8 @@ from worklist_ui.previews import PRESETS, Window, slice_jpeg, slice_of_slab
 from worklist_ui.services import Services, services
 from worklist_ui.volumes import PreviewVolume
 
-pages = Blueprint("study", __name__, url_prefix="/studies/<int:study_id>")
+LARGEST_ID = 2**53 - 1  # what a number keeps in JavaScript; beyond SQLite's 2**63 a query would fail
+pages = Blueprint("study", __name__, url_prefix=f"/studies/<int(max={LARGEST_ID}):study_id>")
 log = structlog.get_logger()
 HU_WIDTHS = (1.0, 8000.0)
 HU_LEVELS = (-2000.0, 4000.0)
@@ -46,11 +47,11 @@ class Preview:
 @pages.get("/")
 def show(study_id: int) -> ResponseReturnValue:
     """Show one study."""
+    services().reading.note_opened(study_id, reader(), now=services().clock())
     entry = _entry(study_id)
     uid = entry.study.study_instance_uid
     analyses = services().studies.analyses_of(uid)
     current = next((analysis for analysis in analyses if not analysis.superseded), None)
-    services().reading.note_opened(study_id, reader(), now=services().clock())
     preview, no_preview = _preview(entry.study, current)
     return render_template(
         "study.html",
@@ -197,7 +198,7 @@ def viewer_url(template: str, study: Study) -> str:
 
 
 def _entry(study_id: int) -> Entry:
-    entry = services().reading.entry(study_id) if study_id < 2**63 else None
+    entry = services().reading.entry(study_id)
     if entry is None:
         abort(404, GONE)
     return entry

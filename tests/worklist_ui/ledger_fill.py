@@ -119,9 +119,7 @@ class Department:
         raise AssertionError("the study is not queued")
 
     def _register(self, datasets: Sequence[Dataset], header: PatientHeader, *, at: float, stat: bool) -> None:
-        received = [
-            Received(self._store(ds, at), header, priority="stat" if stat else "routine") for ds in datasets
-        ]
+        received = [Received(self._store(ds, at), header, priority="stat" if stat else "routine") for ds in datasets]
         Intake(self.ledger).register(received, now=at)
 
     def _store(self, ds: Dataset, at: float) -> Instance:

@@ -30,6 +30,7 @@ function put(page) {
   version = page.version;
   const had = document.activeElement?.closest("tr")?.dataset.study;
   const step = document.activeElement?.dataset?.step;
+  const onRow = document.activeElement?.tagName === "TR";
   const rows = page.order.map((id) => {
     const old = document.getElementById(`study-${id}`);
     return page.rows[id] ? rowFrom(page.rows[id]) : old;
@@ -44,7 +45,7 @@ function put(page) {
   if (selected) select(document.getElementById(`study-${selected}`), false);
   if (had) {
     const row = document.getElementById(`study-${had}`);
-    (row?.querySelector(step ? `[data-step="${step}"]` : "a") ?? row)?.focus({ preventScroll: true });
+    ((onRow ? row : row?.querySelector(step ? `[data-step="${step}"]` : "a")) ?? row)?.focus({ preventScroll: true });
   }
   announce();
 }

@@ -1,0 +1,239 @@
+"""What a radiologist does, done in Debian's Chromium against the served worklist."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.worklist_ui.conftest import PASSWORD, QUICK_HASH
+from tests.worklist_ui.ledger_fill import Department
+from triage.ledger import Ledger
+from triage.ledger.users import Users
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = shutil.which("chromium")
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    " --disable-component-update --disable-sync"
+).split()
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[object]:
+    if CHROMIUM is None:
+        pytest.skip("Debian's package chromium is not installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Department]]:
+    """One running worklist for all of these tests; gives its address and the department that it shows."""
+    folder = tmp_path_factory.mktemp("worklist")
+    config = folder / "triage.toml"
+    config.write_text(
+        f'[storage]\nfolder = "{folder}"\n[worklist]\nport = 0\nopen_lists = 20\nsign_ins_per_minute = 99\n'
+    )
+    ledger = Ledger(folder / "ledger.sqlite")
+    for name in ("reader", "other"):
+        Users(ledger).add(name, role="radiologist", password_hash=QUICK_HASH, now=0.0)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ich_triage", "worklist", "--config", str(config)],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT,
+    )  # fmt: skip
+    yield f"http://127.0.0.1:{json.loads(process.stdout.readline())['worklist_port']}", Department(folder, ledger)
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=30)
+    process.stdout.close()
+    ledger.close()
+
+
+@pytest.fixture
+def served(running: tuple[str, Department]) -> str:
+    return running[0]
+
+
+@pytest.fixture
+def department(running: tuple[str, Department]) -> Department:
+    """The running worklist's department, with no study in it."""
+    department = running[1]
+    with department.ledger.transaction() as db:
+        for table in ("studies", "instances", "analyses", "events"):
+            db.execute(f"DELETE FROM {table}")
+    department.now = time.time() - 600
+    return department
+
+
+@pytest.fixture
+def sign_in(chromium, served):
+    """Sign somebody in with a browser of their own; fails on anything that the browser complains of."""
+    contexts, complaints = [], []
+
+    def enter(username="reader", **options):
+        context = chromium.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda line: complaints.append(line.text) if "Content Security" in line.text else None)
+        page.goto(served)
+        page.get_by_label("Name").fill(username)
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+        page.wait_for_selector("#live.on")
+        return page
+
+    yield enter
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def names(page):
+    return page.locator("#rows td.patient a").all_inner_texts()
+
+
+def wait_for(page, condition, timeout_s=10.0):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "this did not come about in time"
+        page.wait_for_timeout(20)
+
+
+def test_flag_that_arrives_while_the_list_is_open_moves_to_the_top_by_itself(department, sign_in):
+    department.analyse("First^A", flagged=False)
+    department.now += 60
+    second = department.queue("Second^B")
+    page = sign_in()
+    assert names(page) == ["First, A", "Second, B"]
+
+    department.find(second, flagged=True)
+    wait_for(page, lambda: names(page) == ["Second, B", "First, A"], timeout_s=5)
+
+    assert page.title().startswith("(1) ")
+    assert "Flagged" in page.locator("#rows tr").first.inner_text()
+
+
+def test_two_browsers_that_claim_one_study_see_one_holder(department, sign_in):
+    study = department.analyse("Bleed^B", flagged=True)
+    one, two = sign_in("reader"), sign_in("other")
+
+    for page in (one, two):  # both press before either list has heard of the other
+        page.keyboard.press("j")
+        page.evaluate("document.activeElement.dataset.study")
+    one.keyboard.press("c")
+    two.keyboard.press("c")
+
+    wait_for(one, lambda: department.again(study).claimed_by != "")
+    holder = department.again(study).claimed_by
+    winner, loser = (one, two) if holder == "reader" else (two, one)
+    wait_for(winner, lambda: winner.locator("#rows .holder").all_inner_texts() == ["you"])
+    wait_for(loser, lambda: loser.locator("#rows .holder").all_inner_texts() == [holder])
+    assert loser.locator('[data-step="claim"], [data-step="read"]').count() == 0
+
+
+def test_keys_alone_claim_read_and_undo(department, sign_in):
+    department.analyse("First^A", flagged=True)
+    department.now += 60
+    department.analyse("Second^B", flagged=False)
+    page = sign_in()
+
+    page.keyboard.press("j")
+    page.keyboard.press("c")
+    wait_for(page, lambda: page.locator("#rows .holder").all_inner_texts() == ["you"])
+    page.keyboard.press("m")
+    wait_for(page, lambda: names(page) == ["Second, B"])
+    page.keyboard.press("u")
+    wait_for(page, lambda: names(page) == ["First, A", "Second, B"])
+
+
+def test_keys_open_search_and_switch_views(department, sign_in):
+    department.analyse("First^A", flagged=True)
+    page = sign_in()
+
+    page.keyboard.press("?")
+    assert page.get_by_role("dialog").is_visible()
+    page.keyboard.press("Escape")
+    page.keyboard.press("/")
+    page.keyboard.type("nobody")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**q=nobody**")
+    assert "No study fits." in page.locator("#empty").inner_text()
+    page.keyboard.press("1")
+    page.wait_for_selector("#rows tr")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/studies/*/")
+
+
+def test_preview_scrolls_and_windows_by_keys(department, sign_in):
+    department.analyse("First^A", flagged=True, slices=5)
+    page = sign_in()
+    page.keyboard.press("j")
+    page.keyboard.press("o")
+    page.wait_for_selector("#viewer")
+
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("2")
+
+    assert page.locator("#where").inner_text() == "Slice 3 of 5"
+    assert page.locator("#window").inner_text() == "W 200 L 80 HU"
+    wait_for(
+        page, lambda: re.search(r"slices/2\.jpg\?width=200&level=80$", page.locator("#slice").get_attribute("src"))
+    )
+    assert page.evaluate("document.getElementById('slice').naturalWidth") > 300
+
+
+def test_hostile_name_runs_nothing(department, sign_in):
+    department.analyse("<img src>^<script>alert(2)</script>", flagged=True)
+    page = sign_in()
+    page.on("dialog", lambda dialog: pytest.fail(f"ran: {dialog.message}"))
+
+    assert names(page) == ["<img src>, <script>alert(2)</script>"]
+
+
+def test_list_fits_a_phone(department, sign_in):
+    department.analyse(
+        "Longname-Hyphenated^Maximiliana", flagged=True, study_description="CT HEAD WITHOUT CONTRAST, TRAUMA"
+    )
+
+    page = sign_in(viewport={"width": 390, "height": 844})
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.get_by_role("button", name="Claim").is_visible()
+
+
+def test_light_theme_is_kept(sign_in):
+    page = sign_in()
+
+    page.keyboard.press("t")
+    page.reload()
+
+    assert page.locator("html").get_attribute("data-theme") == "light"
+
+
+def test_stopped_worklist_says_so_and_comes_back_to_life(department, sign_in, served):
+    page = sign_in()
+
+    page.context.set_offline(True)
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    wait_for(page, lambda: page.locator("#live").inner_text() != "live", timeout_s=10)
+    department.analyse("Meanwhile^A", flagged=True)
+    page.context.set_offline(False)
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+    wait_for(page, lambda: names(page) == ["Meanwhile, A"], timeout_s=15)
