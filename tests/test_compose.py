@@ -37,13 +37,15 @@ Service = dict[str, Any]
 
 
 @cache
-def composed(files: tuple[str, ...], profiles: tuple[str, ...] = ()) -> dict[str, Service]:
-    """Give the services as docker-compose understands the files, with nothing set in its environment."""
+def composed(
+    files: tuple[str, ...], profiles: tuple[str, ...] = (), site: tuple[tuple[str, str], ...] = ()
+) -> dict[str, Service]:
+    """Give the services as docker-compose understands the files, with nothing but `site` set in its environment."""
     program = shutil.which("docker-compose")
     if program is None:
         pytest.skip("docker-compose is not installed")
     options = [f"--file={name}" for name in files] + [f"--profile={name}" for name in profiles]
-    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
+    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **dict(site)}
     done = subprocess.run(
         [program, *options, "config"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
@@ -134,6 +136,16 @@ def test_ports_are_published_on_loopback_unless_the_site_says_otherwise():
     assert set(published) == {"listener", "worklist", "prometheus", "tensorboard"}
     for name, ports in published.items():
         assert all(str(port).startswith("127.0.0.1:") for port in ports), name
+
+
+def test_site_chooses_addresses_ports_and_ae_title():
+    site = {"DICOM_ADDRESS": "192.0.2.7", "DICOM_PORT": "104", "AE_TITLE": "HEADCT", "WORKLIST_PORT": "8443"}
+
+    services = composed(BASE, site=tuple(site.items()))
+
+    assert services["listener"]["ports"] == ["192.0.2.7:104:11112/tcp"]
+    assert services["listener"]["environment"] == {"ICH_TRIAGE_LISTENER__AE_TITLE": "HEADCT"}
+    assert services["worklist"]["ports"] == ["127.0.0.1:8443:8080/tcp"]
 
 
 def test_model_endpoint_is_reached_by_worker_and_prometheus_alone():

@@ -15,7 +15,7 @@ import pytest
 from ich_triage import COMMANDS, cli
 
 ROOT = Path(__file__).resolve().parents[1]
-FRONT = ("ich_triage.py", "local_stack.py", "demo.py")
+FRONT = tuple(sorted(path.name for path in ROOT.glob("*.py")))
 PACKAGES = ("triage", "dicom_listener", "inference", "worklist_ui", "training")
 MODULES = sorted([ROOT / name for name in FRONT] + [path for name in PACKAGES for path in (ROOT / name).rglob("*.py")])
 

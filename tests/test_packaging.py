@@ -30,6 +30,7 @@ MODULES_OF = {
     "server": (("inference.model_server", "inference.serve_cli"), ()),
     "worklist": (("worklist_ui",), ()),
 }
+FRONT = tuple(f"{name}.py" for name in PROJECT["tool"]["setuptools"]["py-modules"])
 PACKAGE_FOLDERS = ("triage", "dicom_listener", "inference", "worklist_ui", "training")
 
 
@@ -159,7 +160,7 @@ def built(tmp_path_factory):
     kept = shutil.ignore_patterns("__pycache__", "*.pyc")
     for name in PACKAGE_FOLDERS:
         shutil.copytree(ROOT / name, source / name, ignore=kept)
-    for name in ("pyproject.toml", "README.md", "LICENSE", "ich_triage.py", "local_stack.py", "demo.py"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", *FRONT):
         shutil.copy(ROOT / name, source / name)
     code = f"from setuptools import build_meta as b; b.build_wheel({str(out)!r}); b.build_sdist({str(out)!r})"
     done = subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, text=True, check=False)
@@ -184,9 +185,9 @@ def test_sdist_carries_code_data_files_and_licence(built):
 
 
 def expected_files() -> set[str]:
-    """Give every file below the packages that the product reads or runs."""
+    """Give the front's modules and every file below the packages that the product reads or runs."""
     wanted = {".py", ".html", ".css", ".js", ".svg", ".binpb", ".toml"}
-    return {
+    return set(FRONT) | {
         path.relative_to(ROOT).as_posix()
         for name in PACKAGE_FOLDERS
         for path in (ROOT / name).rglob("*")
