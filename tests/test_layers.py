@@ -154,8 +154,15 @@ def test_modules_do_nothing_at_their_top_level_but_define():
 
 def is_effect(statement: ast.stmt) -> bool:
     if isinstance(statement, ast.Expr):
-        return not isinstance(statement.value, ast.Constant)  # a docstring is none
-    return isinstance(statement, (ast.For, ast.While, ast.With, ast.Delete, ast.Raise, ast.Assert))
+        return not isinstance(statement.value, ast.Constant) and not adds_command(statement.value)
+    if isinstance(statement, ast.For):
+        return any(is_effect(each) for each in statement.body)
+    return isinstance(statement, (ast.While, ast.With, ast.Delete, ast.Raise, ast.Assert))
+
+
+def adds_command(value: ast.expr) -> bool:
+    """A click group that gets its sub-commands is being defined."""
+    return isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr == "add_command"
 
 
 WATCHED_IMPORT = """
