@@ -56,6 +56,11 @@ class TriageAssociation(Association):  # type: ignore[misc]
         # these setters pass the values on to the timers of the upper layer, which is new
         self.acse_timeout, self.network_timeout = self.ae.acse_timeout, self.ae.network_timeout
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it was released, aborted or rejected, though its connection may linger."""
+        return self.is_released or self.is_aborted or bool(self.is_rejected)
+
     def wake(self) -> None:
         """Let the reactor look at its queues."""
         self._wake.set()
@@ -65,7 +70,7 @@ class TriageAssociation(Association):  # type: ignore[misc]
         try:
             super().run_reactor()
         finally:
-            self._services.arrivals.association_ended(self.number, aborted=not self.is_released, now=time.time())
+            self._note_end()
 
     def kill(self) -> None:
         """End the association's threads."""
@@ -121,6 +126,10 @@ class TriageAssociation(Association):  # type: ignore[misc]
             if self._has_ended():
                 return
 
+    def _note_end(self) -> None:
+        """Tell completion that no more images come; the second time does nothing."""
+        self._services.arrivals.association_ended(self.number, aborted=not self.is_released, now=time.time())
+
     def _serve_waiting(self) -> None:
         while True:
             context_id, message = self.dimse.get_msg(block=False)
@@ -133,6 +142,7 @@ class TriageAssociation(Association):  # type: ignore[misc]
         if self.is_established and self.acse.is_release_requested():
             self.acse.send_release(is_response=True)
             self.is_released, self.is_established = True, False
+            self._note_end()  # not when the peer has closed: completion waits for it
             evt.trigger(self, evt.EVT_RELEASED, {})
         elif self.acse.is_aborted():
             self.dul.receive_pdu(wait=False)
@@ -216,4 +226,6 @@ class TriageEntity(AE):  # type: ignore[misc]
     @property
     def active_associations(self) -> list[Association]:
         """The associations that were asked for and are not over."""
-        return [item for item in super().active_associations if item.requestor.primitive is not None]
+        return [
+            item for item in super().active_associations if item.requestor.primitive is not None and not item.is_over
+        ]

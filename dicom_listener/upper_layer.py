@@ -27,6 +27,7 @@ LENGTH_MAX = {1: ASSOCIATE_BYTES_MAX, 4: PDU_BYTES_MAX, 5: SMALL_PDU_BYTES_MAX, 
               7: SMALL_PDU_BYTES_MAX, 2: ASSOCIATE_BYTES_MAX, 3: SMALL_PDU_BYTES_MAX}  # fmt: skip
 PDU_HEAD = struct.Struct(">BBL")
 DISCARD_BYTES = 65536  # read and forgotten at a time while the peer is to close
+LINGER_S = 0.5  # for a peer to close after its release or our abort; then we close
 POLL_MAX_S = 1.0  # the longest sleep; everything that matters wakes it earlier
 
 READY_TO_TRANSFER = "Sta6"  # pynetdicom's names of states and events, PS3.8 9.2
@@ -57,6 +58,7 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         self._wake_end.setblocking(False)
         self._woken_end.setblocking(False)
         self._buffer = bytearray(0)
+        self._linger_until: float | None = None  # monotonic clock
         self._reader = make_reader(self)
         self.daemon = True  # a process that is told to end must not wait for a peer
 
@@ -125,12 +127,11 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
             self._give_up()
 
     def _is_transport_event(self) -> bool:
+        if self.state_machine.current_state == AWAITING_CLOSE:
+            return self._linger()
         if not self._wait_for_something():
             return False
-        if self.state_machine.current_state == AWAITING_CLOSE:
-            self._discard()
-        else:
-            self._read_pdu_data()
+        self._read_pdu_data()
         return True
 
     def _wait_for_something(self) -> bool:
@@ -216,16 +217,25 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         waiting = self.state_machine.current_state == AWAITING_REQUEST
         return float((self.assoc.acse_timeout if waiting else self.assoc.network_timeout) or POLL_MAX_S)
 
-    def _discard(self) -> None:
-        """Parse nothing after an abort or release: read and forget until the peer closes."""
+    def _linger(self) -> bool:
+        """Parse nothing after an abort or release: read and forget until the peer closes, but not for long.
+
+        To close at once, with data unread, would take our last words from the peer again (RFC 1122 4.2.2.13).
+        """
+        if self._linger_until is None:
+            self._linger_until = time.monotonic() + LINGER_S
         connection = self.socket.socket if self.socket is not None else None
+        left_s = self._linger_until - time.monotonic()
         try:
-            if connection is not None and connection.recv(DISCARD_BYTES):
-                return
+            if connection is not None and left_s > 0:
+                connection.settimeout(left_s)
+                if connection.recv(DISCARD_BYTES):
+                    return True
         except OSError:
             pass
         if self.socket is not None:
             self.socket.close()
+        return True
 
     def _give_up(self) -> None:
         """Abort without the state machine, whose state is in doubt."""

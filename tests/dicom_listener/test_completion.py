@@ -1,0 +1,324 @@
+"""When a study counts as complete: the judgement alone, with times as numbers, and a simulator of senders."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dicom_listener.arrivals import Arrivals
+from dicom_listener.completion import Arrival, Complete, CompletionRules, Wait, judge
+from dicom_listener.coverage import Wholeness, coverage_of
+from triage.study import Instance
+
+RULES = CompletionRules(settle_s=1.0, quiet_period_s=20.0, cap_s=60.0, head_coverage_mm=100.0)
+CT = "1.2.840.10008.5.1.4.1.1.2"
+ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+
+
+def slices(
+    count: int, gap_mm: float = 5.0, *, series: str = "1.2.9", first_number: int = 1, step: int = 1
+) -> list[Instance]:
+    """An axial series from the neck up, all received at 100 s."""
+    return [
+        Instance(
+            sop_instance_uid=f"{series}.{index}",
+            series_instance_uid=series,
+            study_instance_uid="1.2",
+            sop_class_uid=CT,
+            transfer_syntax_uid="1.2.840.10008.1.2.1",
+            path=Path("x"),
+            size_bytes=1,
+            sha256="",
+            received_at=100.0,
+            modality="CT",
+            image_type=("ORIGINAL", "PRIMARY", "AXIAL"),
+            instance_number=first_number + step * index,
+            image_position_mm=(-125.0, -125.0, gap_mm * index),
+            image_orientation=AXIAL,
+        )
+        for index in range(count)
+    ]
+
+
+def released(*, at: float = 100.0, **values: object) -> Arrival:
+    return Arrival(last_image_at=100.0, released_at=at, **values)  # type: ignore[arg-type]
+
+
+def test_whole_head_is_complete_one_settle_time_after_the_release() -> None:
+    series = slices(32)
+
+    assert judge(series, released(at=100.2), RULES, now=101.1) == Wait(101.2)
+    assert judge(series, released(at=100.2), RULES, now=101.2) == Complete("geometry")
+
+
+def test_whole_head_waits_while_its_association_is_open() -> None:
+    arrival = Arrival(last_image_at=100.0, open_associations=1)
+
+    assert judge(slices(32), arrival, RULES, now=119.9) == Wait(120.0)
+    assert judge(slices(32), arrival, RULES, now=120.0) == Complete("silence")
+
+
+def test_missing_slice_waits_for_the_cap_and_is_partial() -> None:
+    series = slices(32)
+    del series[7]
+
+    assert judge(series, released(), RULES, now=159.9) == Wait(160.0)
+    assert judge(series, released(), RULES, now=160.0) == Complete("cap", partial=True)
+
+
+def test_slab_of_a_head_waits_for_silence() -> None:
+    assert judge(slices(19), released(), RULES, now=101.5) == Wait(120.0)  # 95 mm
+    assert judge(slices(20), released(), RULES, now=101.5) == Complete("geometry")  # 100 mm
+
+
+def test_every_other_slice_is_not_taken_for_a_whole_head() -> None:
+    assert judge(slices(32)[::2], released(), RULES, now=105.0) == Wait(120.0)
+
+
+def test_upper_half_of_a_descending_push_is_not_taken_for_a_whole_head() -> None:
+    assert judge(slices(60, 2.5)[15:], released(), RULES, now=105.0) == Wait(120.0)
+
+
+def test_two_spacings_are_whole_when_the_numbers_are() -> None:
+    """Thin slices through the skull base, thick ones above: usual in sequential scanning."""
+    base = slices(12, 2.5)
+    vertex = [replace(item, sop_instance_uid=f"v{item.sop_instance_uid}", instance_number=13 + index,
+                      image_position_mm=(-125.0, -125.0, 30.0 + 10.0 * index))
+              for index, item in enumerate(slices(10))]  # fmt: skip
+    whole = base + vertex
+
+    assert coverage_of(whole).wholeness is Wholeness.NUMBERED
+    assert judge(whole, released(), RULES, now=101.0) == Complete("counts")
+    assert judge(whole[:14] + whole[15:], released(), RULES, now=101.0) == Wait(160.0)
+
+
+def test_one_series_with_a_hole_holds_up_a_whole_one() -> None:
+    thin = slices(160, 1.0, series="1.2.10")
+    del thin[80]
+
+    assert judge(slices(32) + thin, released(), RULES, now=101.0) == Wait(160.0)
+
+
+def test_scout_and_secondary_captures_hold_nothing_up() -> None:
+    scout = replace(slices(1, series="1.2.1")[0], image_type=("ORIGINAL", "PRIMARY", "LOCALIZER"), instance_number=7)
+    page = replace(scout, series_instance_uid="1.2.99", sop_class_uid=SECONDARY_CAPTURE)
+    reformatted = [replace(item, image_type=("DERIVED", "SECONDARY", "MPR")) for item in slices(3, series="1.2.5")[::2]]
+
+    assert judge([scout, page, *reformatted, *slices(32)], released(), RULES, now=101.0) == Complete("geometry")
+
+
+def test_enhanced_ct_is_whole_by_itself() -> None:
+    enhanced = replace(slices(1)[0], sop_class_uid=ENHANCED_CT, number_of_frames=40, image_position_mm=None)
+
+    assert judge([enhanced], released(), RULES, now=101.0) == Complete("counts")
+
+
+def test_repeated_positions_count_once() -> None:
+    once = slices(32)
+    again = [replace(item, sop_instance_uid=f"b{item.sop_instance_uid}", instance_number=33 + index)
+             for index, item in enumerate(once)]  # fmt: skip
+
+    assert coverage_of(once + again).wholeness is Wholeness.WHOLE
+    assert coverage_of(once + again).extent_mm == 160.0
+
+
+def test_slices_without_position_wait_for_silence() -> None:
+    series = [replace(item, image_position_mm=None) for item in slices(32)]
+
+    assert judge(series, released(), RULES, now=101.0) == Wait(120.0)
+    assert judge(series, released(), RULES, now=120.0) == Complete("silence")
+
+
+def test_aborted_association_is_not_evidence() -> None:
+    assert judge(slices(32), released(aborted=True), RULES, now=119.0) == Wait(120.0)
+    assert judge(slices(10), released(aborted=True), RULES, now=120.0) == Wait(160.0)
+    assert judge(slices(10), released(aborted=True), RULES, now=160.0) == Complete("cap", partial=True)
+
+
+def test_sender_that_splits_studies_gets_longer() -> None:
+    split = released(longest_gap_s=4.0)
+
+    assert judge(slices(32), split, RULES, now=105.9) == Wait(106.0)
+    assert judge(slices(32), released(longest_gap_s=100.0), RULES, now=110.0) == Wait(120.0)
+
+
+def test_gap_between_associations_is_remembered_of_a_sender() -> None:
+    arrivals = Arrivals(gap_max_s=20.0)
+    for association, now in ((1, 10.0), (2, 14.0)):
+        arrivals.association_opened(association, calling_ae_title="PACS")
+        arrivals.image("1.2", association=association, now=now)
+        arrivals.association_ended(association, aborted=False, now=now)
+
+    assert arrivals.growing()["1.2"].longest_gap_s == 4.0
+    arrivals.gone_on("1.2", arrivals.growing()["1.2"])
+
+    arrivals.association_opened(3, calling_ae_title="PACS")
+    arrivals.image("1.3", association=3, now=20.0)
+    arrivals.association_ended(3, aborted=False, now=20.0)
+    assert arrivals.growing()["1.3"].longest_gap_s == 4.0
+    arrivals.gone_on("1.3", arrivals.growing()["1.3"])
+
+    arrivals.association_opened(4, calling_ae_title="PACS")
+    arrivals.image("1.4", association=4, now=30.0)
+    arrivals.association_ended(4, aborted=False, now=30.0)
+    assert arrivals.growing()["1.4"].longest_gap_s == pytest.approx(3.2)  # it fades
+
+
+def test_opened_association_of_the_same_sender_is_waited_for() -> None:
+    arrivals = Arrivals(gap_max_s=20.0)
+    arrivals.association_opened(1, calling_ae_title="PACS")
+    arrivals.image("1.2", association=1, now=10.0)
+    arrivals.association_opened(2, calling_ae_title="PACS")
+    arrivals.association_opened(3, calling_ae_title="OTHER")
+    arrivals.association_ended(1, aborted=False, now=10.0)
+
+    assert arrivals.growing()["1.2"].open_associations == 1
+    arrivals.association_ended(2, aborted=False, now=11.0)
+    assert arrivals.growing()["1.2"].open_associations == 0
+
+
+def test_study_that_grows_while_it_is_queued_is_not_forgotten() -> None:
+    arrivals = Arrivals(gap_max_s=20.0)
+    arrivals.association_opened(1, calling_ae_title="PACS")
+    arrivals.image("1.2", association=1, now=10.0)
+    judged = arrivals.growing()["1.2"]
+    arrivals.image("1.2", association=1, now=10.5)
+
+    arrivals.gone_on("1.2", judged)
+
+    assert "1.2" in arrivals.growing()
+
+
+# A simulator of senders -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a sender pushes one study: each association's instances, and the pauses before them."""
+
+    associations: tuple[tuple[Instance, ...], ...]
+    pauses_s: tuple[float, ...]  # before each association
+    between_images_s: float
+    overlapping: bool  # all associations are opened at the start
+    long_pause_s: float = 0.0  # once, in the middle of the last association
+    first_is_aborted: bool = False  # and what it brought is sent again
+
+
+def schedule(seed: int) -> Schedule:
+    """Draw one: shuffled, split over associations, interleaved, paused, cut off and sent again, thin with thick."""
+    draw = random.Random(seed)
+    study = slices(draw.randint(24, 40), series="1.2.2")
+    if draw.random() < 0.4:
+        study += slices(draw.randint(130, 180), 1.0, series="1.2.3")
+    if draw.random() < 0.5:
+        study = [replace(slices(1, series="1.2.1")[0], image_type=("ORIGINAL", "PRIMARY", "LOCALIZER")), *study]
+    order = draw.choice(["as scanned", "descending", "shuffled", "interleaved"])
+    if order == "descending":
+        study.reverse()
+    elif order == "shuffled":
+        draw.shuffle(study)
+    elif order == "interleaved":
+        study = study[::2] + study[1::2]
+    parts = draw.randint(1, 5)
+    if draw.random() < 0.5:
+        shares = [tuple(study[start::parts]) for start in range(parts)]
+    else:
+        cuts = [0, *sorted(draw.sample(range(1, len(study)), parts - 1)), len(study)]
+        shares = [tuple(study[a:b]) for a, b in pairwise(cuts)]
+    long_pause_s = draw.uniform(0, 0.9 * RULES.quiet_period_s) if draw.random() < 0.3 else 0.0
+    between_s = draw.uniform(0.0, 0.05)
+    if draw.random() < 0.2:  # cut off in the middle, and sent again from the start after a while
+        cut = draw.randint(1, len(study))
+        pauses = (0.0, draw.uniform(0.0, 0.8 * RULES.quiet_period_s))
+        return Schedule((tuple(study[:cut]), tuple(study)), pauses, between_s, False, long_pause_s, True)
+    pauses = tuple(draw.uniform(0.0, 0.9 * RULES.settle_s) for _ in shares)
+    return Schedule(tuple(shares), pauses, between_s, draw.random() < 0.3, long_pause_s)
+
+
+def play(plan: Schedule) -> tuple[int, float]:
+    """Play a schedule against the judgement; give how often it was complete too early, and the wait at the end."""
+    arrivals = Arrivals(gap_max_s=RULES.quiet_period_s)
+    present: dict[str, Instance] = {}
+    early, now = 0, 1000.0
+    everything = {instance.sop_instance_uid for share in plan.associations for instance in share}
+    if plan.overlapping:
+        for number in range(len(plan.associations)):
+            arrivals.association_opened(number, calling_ae_title="PACS")
+    for number, (share, pause_s) in enumerate(zip(plan.associations, plan.pauses_s, strict=True)):
+        now, was_early = _pass_time(arrivals, list(present.values()), now, pause_s)
+        early += was_early
+        if not plan.overlapping:
+            arrivals.association_opened(number, calling_ae_title="PACS")
+        for index, instance in enumerate(share):
+            if share is plan.associations[-1] and index == len(share) // 2:
+                now, was_early = _pass_time(arrivals, list(present.values()), now, plan.long_pause_s)
+                early += was_early
+            now += plan.between_images_s
+            arrivals.image("1.2", association=number, now=now)
+            present[instance.sop_instance_uid] = instance
+        arrivals.association_ended(number, aborted=plan.first_is_aborted and number == 0, now=now)
+    assert present.keys() == everything
+    ended = now
+    while not isinstance(verdict := _verdict(arrivals, list(present.values()), now), Complete):
+        now = max(verdict.until, now + 0.001)
+    return early, now - ended
+
+
+def _pass_time(arrivals: Arrivals, present: Sequence[Instance], now: float, pause_s: float) -> tuple[float, int]:
+    """Let time pass, looking when the completer would; 1 if the study would have been queued."""
+    until = now + pause_s
+    if present:
+        while now < until:
+            verdict = _verdict(arrivals, present, now)
+            if isinstance(verdict, Complete):
+                return until, 1
+            now = verdict.until
+    return until, 0
+
+
+def _verdict(arrivals: Arrivals, present: Sequence[Instance], now: float) -> Complete | Wait:
+    arrival = arrivals.growing().get("1.2")
+    return judge(present, arrival, RULES, now=now) if arrival else Wait(now + 1.0)
+
+
+def test_no_schedule_is_complete_too_early() -> None:
+    played = [play(schedule(seed)) for seed in range(400)]
+
+    assert sum(early for early, _ in played) == 0
+    waits = sorted(wait for _, wait in played)
+    assert waits[len(waits) // 2] <= 1.5
+    assert max(waits) < RULES.quiet_period_s + 0.01
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.integers(0, 39), unique=True, max_size=39), st.floats(0, 200))
+def test_a_study_is_never_partial_before_the_cap_nor_waits_beyond_it(missing: list[int], waited_s: float) -> None:
+    present = [item for index, item in enumerate(slices(40)) if index not in missing]
+    now = 100.0 + waited_s
+
+    verdict = judge(present, released(), RULES, now=now)
+
+    if isinstance(verdict, Complete):
+        assert not verdict.partial or waited_s >= RULES.cap_s
+        assert waited_s >= RULES.settle_s
+    else:
+        assert now < verdict.until <= 100.0 + RULES.cap_s
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.permutations(range(24)), st.floats(0.1, 40))
+def test_the_order_of_arrival_changes_nothing(order: list[int], waited_s: float) -> None:
+    series = slices(24)
+
+    assert judge([series[index] for index in order], released(), RULES, now=100 + waited_s) == judge(
+        series, released(), RULES, now=100 + waited_s
+    )

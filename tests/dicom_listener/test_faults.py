@@ -1,0 +1,281 @@
+"""Broken and hostile peers: each is cut off or answered, memory stays bounded, and everybody else is served."""
+
+from __future__ import annotations
+
+import random
+import re
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from pynetdicom import build_context
+from structlog.testing import capture_logs
+
+from dicom_listener import recurring as recurring_log
+from tests.builders import ct_series, encoded
+from tests.dicom_listener.conftest import SUCCESS, ListenProcess, Running, association, eventually, push, running
+from tests.dicom_listener.raw_peer import (
+    A_ABORT,
+    A_ASSOCIATE_AC,
+    A_RELEASE_RP,
+    CT_IMAGE_STORAGE,
+    EXPLICIT_VR,
+    RawPeer,
+    command_set,
+    p_data,
+    pdu,
+    status_of,
+    store_rq,
+)
+
+TLS_HELLO = bytes.fromhex("16030100c8010000c40303") + bytes(192)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One listener for all of these tests: what one peer does must not be felt by the next."""
+    with running(tmp_path_factory.mktemp("faults"), network_timeout_s=1.5, negotiation_timeout_s=1.0) as it:
+        yield it
+
+
+@pytest.fixture(autouse=True)
+def _still_serves(shared: Running) -> Iterator[None]:
+    yield
+    with association(shared.port, contexts=[build_context("1.2.840.10008.1.1")]) as echo:
+        assert echo.send_c_echo().Status == SUCCESS
+    assert shared.files("incoming") == []
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", TLS_HELLO, bytes(100), b"\xff" * 100, b"\x01\x00\x00\x00\x00\x04abcd"],
+    ids=["HTTP", "TLS", "zeros", "ones", "association request of four bytes"],
+)
+def test_garbage_on_the_port_is_aborted(shared: Running, garbage: bytes) -> None:
+    with RawPeer(shared.port) as peer:
+        peer.send(garbage)
+        kind, _ = peer.receive()
+        assert kind in (A_ABORT, 0)
+        assert peer.is_closed_within(3.0)
+
+
+@pytest.mark.parametrize("kind", [1, 4, 5, 7], ids=["A-ASSOCIATE-RQ", "P-DATA", "A-RELEASE", "A-ABORT"])
+def test_length_of_four_gigabytes_is_not_believed(shared: Running, kind: int) -> None:
+    with RawPeer(shared.port) as peer:
+        if kind != 1:
+            assert peer.associate() == A_ASSOCIATE_AC
+        peer.send(struct.pack(">BBL", kind, 0, 0xFFFFFFF0))
+        assert peer.receive()[0] == A_ABORT
+        assert peer.is_closed_within(3.0)
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        b"",
+        struct.pack(">LBB", 0, 1, 3),
+        struct.pack(">LBB", 1, 1, 3),
+        struct.pack(">LBB", 5000, 1, 3) + b"short",
+        struct.pack(">LBB", 7, 1, 3) + b"12345" + b"\0\0\0",
+        struct.pack(">LBB", 0xFFFFFFFF, 1, 3) + b"12345",
+    ],
+    ids=["none", "zero", "one", "beyond the PDU", "rest of three bytes", "4 GB"],
+)
+def test_presentation_data_values_that_do_not_add_up_are_aborted(shared: Running, items: bytes) -> None:
+    _assert_aborted(shared, pdu(4, items))
+
+
+def test_data_without_a_command_is_aborted(shared: Running) -> None:
+    _assert_aborted(shared, p_data(1, 2, b"data"))
+
+
+def test_command_inside_a_data_set_is_aborted(shared: Running) -> None:
+    _assert_aborted(shared, p_data(1, 3, store_rq("1.2.3")) + p_data(1, 0, b"data") + p_data(1, 3, store_rq("1.2.4")))
+
+
+def test_context_that_was_not_accepted_is_aborted(shared: Running) -> None:
+    _assert_aborted(shared, p_data(77, 3, store_rq("1.2.3")))
+
+
+def test_data_in_another_context_than_its_command_is_aborted(shared: Running) -> None:
+    with RawPeer(shared.port) as peer:
+        peer.associate([(CT_IMAGE_STORAGE, [EXPLICIT_VR]), (CT_IMAGE_STORAGE, [b"1.2.840.10008.1.2"])])
+        peer.send(p_data(1, 3, store_rq("1.2.3")) + p_data(3, 2, b"data"))
+        assert peer.receive()[0] == A_ABORT
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        b"",
+        b"\x08\x00\x00\x00\x04\x00\x00\x00",
+        b"garbage!" * 3,
+        command_set([(0x0100, b"\x99\x99"), (0x0800, b"\1\1")]),
+    ],
+    ids=["empty", "another group", "garbage", "unknown command"],
+)
+def test_command_set_that_is_none_is_aborted(shared: Running, command: bytes) -> None:
+    _assert_aborted(shared, p_data(1, 3, command))
+
+
+def test_command_without_end_is_aborted(shared: Running) -> None:
+    _assert_aborted(shared, p_data(1, 1, bytes(16000)) * 5)
+
+
+def test_store_without_data_set_is_answered(shared: Running) -> None:
+    with RawPeer(shared.port) as peer:
+        peer.associate()
+        peer.send(p_data(1, 3, store_rq("1.2.3", has_data=False)))
+        _, body = peer.receive()
+        assert b"\x00\x09\x02\x00\x00\x00\x00\xc0" in body  # (0000,0900) 0xC000
+        assert peer.release() == A_RELEASE_RP
+
+
+def test_abort_and_close_in_mid_instance_leave_nothing_torn(shared: Running) -> None:
+    [ct] = ct_series(slices=1)
+    before = shared.files()
+    for last_words in (pdu(A_ABORT, bytes(4)), b"", pdu(5, bytes(4))):
+        with RawPeer(shared.port) as peer:
+            peer.associate()
+            peer.send(p_data(1, 3, store_rq(ct.SOPInstanceUID)) + p_data(1, 0, encoded(ct)[:5000]) + last_words)
+    assert shared.files() == before
+
+
+def test_one_byte_at_a_time_is_taken(shared: Running) -> None:
+    [ct] = ct_series(slices=1, rows=4, columns=4)
+    with RawPeer(shared.port) as peer:
+        peer.associate()
+        for byte in p_data(1, 3, store_rq(ct.SOPInstanceUID)) + p_data(1, 2, encoded(ct)):
+            peer.send(bytes([byte]))
+        _, response = peer.receive()
+        assert status_of(response) == SUCCESS
+
+
+def test_odd_and_tiny_fragments_are_put_together(shared: Running) -> None:
+    [ct] = ct_series(slices=1, rows=8, columns=8)
+    with RawPeer(shared.port) as peer:
+        peer.associate()
+        assert peer.store(encoded(ct), ct.SOPInstanceUID, pdv_bytes=7) == SUCCESS
+        assert peer.release() == A_RELEASE_RP
+
+
+def test_stall_in_the_middle_of_a_pdu_is_dropped(shared: Running) -> None:
+    with RawPeer(shared.port) as peer:
+        peer.associate()
+        peer.send(p_data(1, 3, store_rq("1.2.3")) + p_data(1, 0, bytes(1000))[:500])
+        assert peer.is_closed_within(6.0)
+
+
+def test_silent_connection_and_silent_association_are_dropped(shared: Running) -> None:
+    with RawPeer(shared.port) as silent, RawPeer(shared.port) as associated:
+        associated.associate()
+        assert silent.is_closed_within(6.0)
+        assert associated.is_closed_within(6.0)
+
+
+def test_negotiation_of_128_contexts_and_none_acceptable_is_answered(shared: Running) -> None:
+    printing = [(b"1.2.840.10008.5.1.1.9", [EXPLICIT_VR])] * 128
+    with RawPeer(shared.port) as peer:
+        assert peer.associate(printing) == A_ASSOCIATE_AC
+        results = re.findall(rb"\x21\x00..(.)\x00(.)\x00", peer.answer, re.DOTALL)
+        assert len(results) == 128
+        assert {result for _, result in results} == {b"\x03"}  # abstract syntax not supported
+        assert peer.release() == A_RELEASE_RP
+
+
+def test_object_beyond_the_limit_is_cut_off(tmp_path: Path) -> None:
+    with running(tmp_path, max_object_bytes=300_000) as listener, RawPeer(listener.port) as peer:
+        peer.associate()
+        peer.send(p_data(1, 3, store_rq("1.2.3")) + p_data(1, 0, bytes(16000)) * 19)
+        assert peer.receive()[0] == A_ABORT
+        assert eventually(lambda: listener.files("incoming") == [])
+
+
+def test_large_object_goes_to_disk_as_it_comes(tmp_path: Path) -> None:
+    [ct] = ct_series(slices=1, rows=64, columns=64)
+    ct.PixelData = bytes(40_000_000)
+    with running(tmp_path) as listener:
+        assert push(listener.port, [ct]) == [SUCCESS]
+        [file] = listener.files()
+        assert file.read_bytes().endswith(encoded(ct))
+        [instance] = listener.studies.instances_of(ct.StudyInstanceUID)
+        assert instance.size_bytes == len(encoded(ct))
+        assert listener.files("incoming") == []
+
+
+@pytest.mark.parametrize("words", [b"", b"\x01\x00\x00\x00\x10\x00abc"], ids=["silent", "half a PDU"])
+def test_200_idle_peers_lock_nobody_out(tmp_path: Path, words: bytes) -> None:
+    series = ct_series(slices=40)
+    process = ListenProcess(tmp_path, negotiation_timeout_s=5.0).start()
+    with ExitStack() as stack:
+        peers = [stack.enter_context(RawPeer(process.port)) for _ in range(200)]
+        for peer in peers:
+            peer.send(words)
+        began = time.monotonic()
+
+        statuses = push(process.port, series)
+
+        seconds = time.monotonic() - began
+        peak_mb = _peak_mb(process.process.pid)
+        assert statuses == [SUCCESS] * 40
+        assert seconds < 10
+        assert peak_mb < 250
+        assert all(peer.is_closed_within(15.0) for peer in peers)
+    assert process.end() == 0
+
+
+def test_many_associations_beyond_the_limit_are_rejected_for_the_time_being(tmp_path: Path) -> None:
+    with running(tmp_path, max_associations=3) as listener, ExitStack() as stack:
+        peers = [stack.enter_context(RawPeer(listener.port)) for _ in range(4)]
+
+        answers = [peer.associate() for peer in peers]
+
+        assert answers == [A_ASSOCIATE_AC] * 3 + [3]
+        assert tuple(peers[3].answer[1:4]) == (2, 3, 2)  # transient, presentation, local limit exceeded
+        assert peers[0].release() == A_RELEASE_RP
+        eventually(lambda: _is_accepted_now(listener.port))
+
+
+def test_hostile_peer_cannot_flood_the_log(shared: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recurring_log, "EACH_MINUTE", 3)
+    with capture_logs() as lines:
+        for _ in range(8):
+            with RawPeer(shared.port) as peer:
+                peer.send(b"\xff" * 10)
+                peer.is_closed_within(3.0)
+    assert len([line for line in lines if line["event"] == "protocol_error"]) <= 3
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_fuzzed_bytes_never_end_the_listener(shared: Running, seed: int) -> None:
+    """Valid traffic with a few bytes changed: answered, aborted or closed, and the next peer is served."""
+    draw = random.Random(seed)
+    [ct] = ct_series(slices=1, rows=8, columns=8)
+    traffic = bytearray(p_data(1, 3, store_rq(ct.SOPInstanceUID)) + p_data(1, 2, encoded(ct)) + pdu(5, bytes(4)))
+    for _ in range(draw.randint(1, 8)):
+        traffic[draw.randrange(len(traffic))] = draw.randrange(256)
+    with RawPeer(shared.port) as peer:
+        peer.associate()
+        peer.send(bytes(traffic))
+        assert peer.is_closed_within(8.0)
+
+
+def _assert_aborted(shared: Running, content: bytes) -> None:
+    with RawPeer(shared.port) as peer:
+        assert peer.associate() == A_ASSOCIATE_AC
+        peer.send(content)
+        assert peer.receive()[0] == A_ABORT
+        assert peer.is_closed_within(3.0)
+
+
+def _is_accepted_now(port: int) -> bool:
+    with RawPeer(port) as peer:
+        return peer.associate() == A_ASSOCIATE_AC
+
+
+def _peak_mb(pid: int) -> float:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))

@@ -1,0 +1,106 @@
+"""What is leaned on of pynetdicom below its documented interface: a release that changes it fails here, by name."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from pynetdicom import acse, association, dimse, dul, fsm, presentation, sop_class, transport
+from pynetdicom.pdu_primitives import P_DATA
+from pynetdicom.timer import Timer
+
+from dicom_listener import upper_layer
+
+
+@pytest.mark.parametrize(
+    ("event", "state", "action"),
+    [
+        (upper_layer.INVALID_PDU, upper_layer.READY_TO_TRANSFER, "AA-8"),
+        (upper_layer.INVALID_PDU, upper_layer.AWAITING_REQUEST, "AA-1"),
+        (upper_layer.CONNECTION_CLOSED, upper_layer.READY_TO_TRANSFER, "AA-4"),
+        (upper_layer.CONNECTION_CLOSED, upper_layer.AWAITING_CLOSE, "AR-5"),
+        (upper_layer.ARTIM_EXPIRED, upper_layer.AWAITING_REQUEST, "AA-2"),
+        (upper_layer.ARTIM_EXPIRED, upper_layer.AWAITING_CLOSE, "AA-2"),
+        ("Evt12", upper_layer.READY_TO_TRANSFER, "AR-2"),
+        ("Evt16", upper_layer.READY_TO_TRANSFER, "AA-3"),
+    ],
+)
+def test_state_machine_has_the_states_and_events_we_name(event: str, state: str, action: str) -> None:
+    assert fsm.TRANSITION_TABLE[event, state] == action
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (dul.DULServiceProvider, "run_reactor"),
+        (dul.DULServiceProvider, "_read_pdu_data"),
+        (dul.DULServiceProvider, "_is_transport_event"),
+        (dul.DULServiceProvider, "_process_recv_primitive"),
+        (dul.DULServiceProvider, "_decode_pdu"),
+        (dul.DULServiceProvider, "send_pdu"),
+        (dul.DULServiceProvider, "kill_dul"),
+        (dul.DULServiceProvider, "stop_dul"),
+        (dul.DULServiceProvider, "idle_timer_expired"),
+        (association.Association, "run_reactor"),
+        (association.Association, "_run_reactor"),
+        (association.Association, "_serve_request"),
+        (association.Association, "kill"),
+        (acse.ACSE, "is_release_requested"),
+        (acse.ACSE, "is_aborted"),
+        (acse.ACSE, "send_release"),
+        (dimse.DIMSEServiceProvider, "receive_primitive"),
+        (dimse.DIMSEServiceProvider, "get_msg"),
+        (transport.RequestHandler, "_create_association"),
+        (transport.AssociationSocket, "_shutdown_socket"),
+        (sop_class, "uid_to_service_class"),
+        (presentation, "build_context"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+def test_what_is_overridden_or_called_is_there(owner: object, name: str) -> None:
+    assert callable(getattr(owner, name))
+
+
+def test_reactor_of_an_acceptor_is_what_ours_does_step_by_step() -> None:
+    """Our reactor repeats these steps of pynetdicom's without its polling; a new step must be looked at."""
+    source = inspect.getsource(association.Association._run_reactor)
+    steps = ["self.dimse.get_msg(block=False)", "self._serve_request(msg,", "self.acse.is_release_requested()",
+             "self.acse.send_release(is_response=True)", "self.acse.is_aborted()", "self.dul.is_alive()",
+             "self.dul.idle_timer_expired()", "self.kill()"]  # fmt: skip
+    places = [source.find(step) for step in steps]
+    assert -1 not in places
+    assert places[:7] == sorted(places[:7])
+    assert len(source.splitlines()) == 81
+
+
+def test_reactor_of_the_upper_layer_is_what_ours_does_step_by_step() -> None:
+    source = inspect.getsource(dul.DULServiceProvider.run_reactor)
+    for step in ("self._idle_timer.start()", "self.assoc._dul_ready.set()", "self._kill_thread",
+                 'self.event_queue.put("Evt18")', "self._process_recv_primitive()", "self._is_transport_event()",
+                 "self._idle_timer.restart()", "self.state_machine.do_action(event)"):  # fmt: skip
+        assert step in source
+    assert len(source.splitlines()) == 72
+
+
+def test_association_handler_sets_what_ours_sets() -> None:
+    source = inspect.getsource(transport.RequestHandler._create_association)
+    for line in ("assoc._server = self.server", "assoc.set_socket(sock)", "assoc.acceptor.maximum_length",
+                 "assoc.acceptor.ae_title", "assoc.acceptor.address_info", "assoc.acceptor.implementation_class_uid",
+                 "assoc.acceptor.implementation_version_name", "assoc.requestor.address_info"):  # fmt: skip
+        assert line in source
+
+
+def test_data_is_handed_over_as_pairs_of_context_and_fragment() -> None:
+    primitive = P_DATA()
+    primitive.presentation_data_value_list.append([1, b"\x03data"])
+    assert primitive.presentation_data_value_list == [[1, b"\x03data"]]
+
+
+def test_timer_tells_whether_it_runs() -> None:
+    timer = Timer(5.0)
+    assert timer._start_time is None
+    timer.start()
+    assert timer._start_time is not None
+    assert timer._end_time is None
+    timer.stop()
+    assert timer._end_time is not None
