@@ -11,8 +11,9 @@ from typing import Any
 
 import click
 
+from inference.memory import keep_large_blocks
 from triage import logs
-from triage.errors import TriageError
+from triage.errors import ServingError, TriageError
 from triage.settings import ServerSettings, load_settings
 
 
@@ -48,10 +49,16 @@ def serve_until_stopped(settings: ServerSettings) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    keep_large_blocks()
     from inference.model_server.server import ModelServer  # TensorFlow takes seconds: not before the settings are sound
 
     server = ModelServer(settings)
-    ports = server.start(give_up=stop)
+    try:
+        ports = server.start(give_up=stop)
+    except ServingError:
+        if stop.is_set():
+            return  # told to stop while it waited for a model
+        raise
     click.echo(json.dumps({"grpc_port": ports.grpc, "rest_port": ports.rest}))
     sys.stdout.flush()
     stop.wait()

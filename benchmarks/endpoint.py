@@ -1,0 +1,181 @@
+"""`make bench-endpoint`: what the endpoint adds to the model, on this machine.
+
+The shipped model is called in this process and through the embedded server over loopback, in turns, so that both see
+the same load of the machine; then by several workers at once, without and with batching. Figures are ratios within one
+run. Other runtimes (OpenVINO, ONNX Runtime) are measured where they are installed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from inference.memory import keep_large_blocks
+from inference.serving_client import ServingClient
+
+HEAD_SLABS = 32  # 160 mm of head at 5 mm
+BATCHING = """
+max_batch_size { value: 64 }
+batch_timeout_micros { value: 5000 }
+num_batch_threads { value: 1 }
+max_enqueued_batches { value: 100 }
+"""
+GOALS = {"latency": 1.05, "added_ms": 25.0, "throughput": 0.95, "start_s": 5.0}
+console = Console()
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running embedded server."""
+
+    port: int
+    started_s: float  # from the start of its process to the port
+
+
+@click.command()
+@click.option("--models", type=click.Path(path_type=Path, exists=True), default=Path("models"), show_default=True)
+@click.option("--model", "model_name", default="ich_unet", show_default=True, help="Name of the model.")
+@click.option("--repeats", default=15, show_default=True, help="Heads, one after the other.")
+@click.option("--workers", default=4, show_default=True, help="Workers that ask at once.")
+def bench(models: Path, model_name: str, repeats: int, workers: int) -> None:
+    """Measure latency and throughput of the endpoint against the same model in process."""
+    keep_large_blocks()
+    table = Table("what", "figure", "goal", title=f"{HEAD_SLABS} slabs a head, {repeats} repeats")
+    import_s = _import_s()
+    with running_server(models) as server, client_of(server, model_name) as client:
+        table.add_row(
+            "start beyond TensorFlow's import", f"{server.started_s - import_s:.1f} s", f"{GOALS['start_s']} s"
+        )
+        spec, version = client.spec()
+        hu = _head((HEAD_SLABS, spec.rows, spec.columns, 2 * spec.context + 1))
+        alone = in_process(models / model_name / str(version), hu)
+        over_loopback = lambda: client.predict(hu, spec=spec, version=version)  # noqa: E731
+        _latency_rows(table, in_turns([alone, over_loopback], repeats))
+        _throughput_rows(table, alone, over_loopback, repeats, workers)
+    with running_server(models, BATCHING) as server, client_of(server, model_name) as client:
+        batched = lambda: client.predict(hu, spec=spec, version=version)  # noqa: E731
+        one = heads_per_s(batched, repeats, 1)
+        many = heads_per_s(batched, repeats, workers)
+        table.add_row(f"batching: {workers} workers / 1 worker", f"{many / one:.2f}", "1.0")
+    _other_runtimes(table)
+    console.print(table)
+
+
+@contextmanager
+def running_server(models: Path, batching: str | None = None) -> Iterator[Server]:
+    """Start `ich-triage serve` on free ports; stopped at the end."""
+    with tempfile.TemporaryDirectory(prefix="ich-triage-bench-") as folder:
+        lines = [f"[server]\nmodels_folder = {json.dumps(str(models.resolve()))}\nport = 0\nrest_port = 0"]
+        if batching is not None:
+            (Path(folder) / "batching.config").write_text(batching)
+            lines.append(f"batching_parameters_file = {json.dumps(str(Path(folder) / 'batching.config'))}")
+        (Path(folder) / "triage.toml").write_text("\n".join(lines))
+        command = [sys.executable, "ich_triage.py", "serve", "--config", str(Path(folder) / "triage.toml")]
+        started_s = time.monotonic()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+            try:
+                assert process.stdout is not None
+                port = json.loads(process.stdout.readline())["grpc_port"]
+                yield Server(port, time.monotonic() - started_s)
+            finally:
+                process.terminate()
+                process.wait(30)
+
+
+@contextmanager
+def client_of(server: Server, model_name: str) -> Iterator[ServingClient]:
+    """Give a client of a running server."""
+    with ServingClient(f"127.0.0.1:{server.port}", model_name, timeout_s=600, batch_slabs=HEAD_SLABS) as client:
+        yield client
+
+
+def in_process(version: Path, hu: np.ndarray[Any, Any]) -> Callable[[], Any]:
+    """Give a call of the same SavedModel in this process, by the same session that the server has."""
+    from inference.model_server.servable import SessionThreads, load_servable
+
+    servable = load_servable(version, SessionThreads())
+    signature = servable.signature("serving_default")
+    assert signature is not None
+    feed, fetch = signature.inputs["hu"].name, signature.outputs["probability"].name
+    return lambda: servable.run({feed: hu}, [fetch])
+
+
+def in_turns(calls: list[Callable[[], Any]], repeats: int) -> list[list[float]]:
+    """Time several calls in turns, after one of each to warm up; seconds by call."""
+    seconds: list[list[float]] = [[] for _ in calls]
+    for repeat in range(repeats + 1):
+        for times, call in zip(seconds, calls, strict=True):
+            started_s = time.perf_counter()
+            call()
+            if repeat:
+                times.append(time.perf_counter() - started_s)
+    return seconds
+
+
+def heads_per_s(call: Callable[[], Any], repeats: int, workers: int) -> float:
+    """Run `repeats` calls for each of some workers at once."""
+    call()
+    with ThreadPoolExecutor(workers) as pool:
+        started_s = time.perf_counter()
+        list(pool.map(lambda _: call(), range(repeats * workers)))
+        return repeats * workers / (time.perf_counter() - started_s)
+
+
+def _latency_rows(table: Table, seconds: list[list[float]]) -> None:
+    alone, over = seconds
+    ratio = statistics.median(b / a for a, b in zip(alone, over, strict=True))
+    added_ms = statistics.median(b - a for a, b in zip(alone, over, strict=True)) * 1000
+    table.add_row("in process, median", f"{statistics.median(alone) * 1000:.0f} ms", "")
+    table.add_row("over loopback, median", f"{statistics.median(over) * 1000:.0f} ms", "")
+    table.add_row("over loopback / in process, pairs", f"{ratio:.3f}", f"{GOALS['latency']}")
+    table.add_row("added, pairs", f"{added_ms:.0f} ms", f"{GOALS['added_ms']:.0f} ms")
+
+
+def _throughput_rows(
+    table: Table, alone: Callable[[], Any], over: Callable[[], Any], repeats: int, workers: int
+) -> None:
+    rounds = max(1, repeats // 5)
+    ratios = []
+    for _ in range(3):  # in turns, as the machine's load changes
+        inside, outside = heads_per_s(alone, rounds, workers), heads_per_s(over, rounds, workers)
+        ratios.append(outside / inside)
+    table.add_row(
+        f"throughput of {workers} workers / in process", f"{statistics.median(ratios):.2f}", f"{GOALS['throughput']}"
+    )
+
+
+def _import_s() -> float:
+    """Give the seconds that a Python with TensorFlow takes to start."""
+    started_s = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import tensorflow"], check=True, stderr=subprocess.DEVNULL)
+    return time.monotonic() - started_s
+
+
+def _head(shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(0).integers(-1000, 1000, shape).astype(np.int16)
+
+
+def _other_runtimes(table: Table) -> None:
+    for name in ("openvino", "onnxruntime"):
+        if importlib.util.find_spec(name) is None:
+            table.add_row(f"{name} running the same network", "did not run: not installed", "")
+
+
+if __name__ == "__main__":
+    bench()
