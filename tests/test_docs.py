@@ -5,21 +5,20 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import annotated_types
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from ich_triage import COMMANDS
 from training.settings import RunSettings
 from triage.settings import Settings, load_settings
-from triage.study import REASON_TEXT, NotAnalysedReason, ReadingState, StudyState
+from triage.study import REASON_TEXT, NotAnalysedReason, StudyState
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGURATION = ROOT / "CONFIGURATION.md"
@@ -58,7 +57,12 @@ def training_rows(model: type[BaseModel] = RunSettings, section: str = "run") ->
         for each in below:
             kind = each.model_fields.get("kind")
             name = f'[[source]] kind = "{kind.default}"' if kind else f"[{key}]"
-            yield from training_rows(each, name) if key != "validation" else ()
+            yield from training_rows(each, name)
+
+
+def known_rows() -> list[Row]:
+    """Give each setting once, in the order of the code; validation and test take the same sources as training."""
+    return list(dict.fromkeys((*product_rows(), *training_rows())))
 
 
 def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
@@ -108,10 +112,14 @@ def number(value: float) -> str:
 
 
 def kind_of(annotation: Any) -> str:
-    named = {str: "text", Path: "path", int: "whole number", float: "number"}
-    kinds = [named[each] for each in (annotation, *get_args(annotation)) if each in named]
-    is_list = not isinstance(annotation, types.UnionType) and get_args(annotation)
-    return f"list of {kinds[0]}s" if is_list and kinds else kinds[0] if kinds else "list"
+    named = {str: "text", Path: "path", int: "whole number", float: "number", SecretStr: "secret"}
+    arguments = get_args(annotation)
+    kinds = [named[each] for each in (annotation, *arguments) if each in named]
+    if get_origin(annotation) is tuple:
+        return f"list of {kinds[0]}s" if kinds else "list"
+    if get_origin(annotation) in {dict, Mapping}:
+        return f"table of {named[arguments[1]]}s" if arguments[1] in named else "table"
+    return kinds[0] if kinds else "table"
 
 
 TABLE_ROW = re.compile(r"^\| `(\w+)`(?:<br>`(\w+)`)? \| (.*?) \| (.*?) \| (.*) \|$")
@@ -133,17 +141,15 @@ def documented_rows() -> dict[Row, str]:
 def test_configuration_has_every_setting_with_its_default_and_range():
     documented = documented_rows()
 
-    missing = [
-        f"{row.section}: {row.markdown()}" for row in (*product_rows(), *training_rows()) if row not in documented
-    ]
+    missing = [f"{row.section}: {row.markdown()}" for row in known_rows() if row not in documented]
 
     assert missing == [], "\n".join(["CONFIGURATION.md lacks or contradicts:", *missing])
 
 
 def test_configuration_has_no_setting_that_the_code_has_not():
-    known = {*product_rows(), *training_rows()}
+    known = known_rows()
 
-    assert [f"{row.section} {row.key}" for row in documented_rows() if row not in known] == []
+    assert [f"{row.section}: {row.markdown()}" for row in documented_rows() if row not in known] == []
 
 
 def test_configuration_explains_every_setting():
@@ -196,7 +202,7 @@ def test_every_command_is_in_the_docs():
     assert [f"ich-triage {name}" for name in COMMANDS if not re.search(rf"ich-triage {name}\b", text)] == []
 
 
-@pytest.mark.parametrize("words", [StudyState, NotAnalysedReason, ReadingState])
+@pytest.mark.parametrize("words", [StudyState, NotAnalysedReason])
 def test_every_state_and_reason_is_in_the_docs(words):
     """Between backticks in README.md, ARCHITECTURE.md or a package's README."""
     text = docs()
@@ -213,4 +219,5 @@ def test_readme_of_a_process_shows_a_command(package):
     readme = ROOT / package / "README.md"
 
     assert readme.is_file()
-    assert re.search(r"^(?:\.venv/bin/)?ich-triage ", readme.read_text(encoding="utf-8"), re.MULTILINE)
+    own = [name for name, (module, *_) in COMMANDS.items() if module.startswith(f"{package}.")]
+    assert re.search(rf"ich-triage (?:{'|'.join(own)})\b", readme.read_text(encoding="utf-8"))
