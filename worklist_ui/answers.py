@@ -7,6 +7,7 @@ from flask.typing import ResponseReturnValue
 
 from triage.ledger.reading import Answer
 
+GONE = "There is no such study any more."
 HTTP_STATUS = {Answer.DONE: 200, Answer.ALREADY: 200, Answer.TAKEN: 409, Answer.CHANGED: 409, Answer.GONE: 404}
 
 

@@ -16,7 +16,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from triage.errors import StoreError
 from triage.ledger import Ledger
 from triage.settings import Settings
-from worklist_ui import health, reading_list, sign_in, study, wording
+from worklist_ui import health, reading_list, sign_in, steps, study, wording
 from worklist_ui.access import check_access
 from worklist_ui.answers import wants_json
 from worklist_ui.roles import Permission, may
@@ -72,7 +72,7 @@ def create_app(settings: Settings, ledger: Ledger, *, secret_key: bytes, clock: 
     )
     app.extensions[EXTENSION] = make_services(settings, ledger, clock)
     CSRFProtect(app)
-    for blueprint in (health.pages, sign_in.pages, reading_list.pages, study.pages):
+    for blueprint in (health.pages, sign_in.pages, reading_list.pages, study.pages, steps.pages):
         app.register_blueprint(blueprint)
     app.before_request(check_access)
     app.after_request(_secured)
@@ -104,6 +104,7 @@ def _give_templates_words(app: Flask) -> None:
         STANDINGS=wording.STANDINGS,
         EVENTS=wording.EVENTS,
         COMPLETED_BY=wording.COMPLETED_BY,
+        DISAGREEMENTS=wording.DISAGREEMENTS,
         standing_of=wording.standing_of,
         standing_detail=wording.standing_detail,
         Permission=Permission,

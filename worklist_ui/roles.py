@@ -58,11 +58,15 @@ ROUTES: dict[str, Permission] = {
     "reading_list.stream": Permission.SEE,
     "study.show": Permission.SEE,
     "study.slice_image": Permission.SEE,
-    "study.claim": Permission.READ,
-    "study.release": Permission.READ,
-    "study.mark_read": Permission.READ,
-    "study.undo_read": Permission.READ,
-    "study.queue_again": Permission.RERUN,
+    "steps.claim": Permission.READ,
+    "steps.release": Permission.READ,
+    "steps.mark_read": Permission.READ,
+    "steps.undo_read": Permission.READ,
+    "steps.agree": Permission.READ,
+    "steps.disagree": Permission.READ,
+    "steps.withdraw": Permission.READ,
+    "steps.reassign": Permission.REASSIGN,
+    "steps.queue_again": Permission.RERUN,
 }
 
 

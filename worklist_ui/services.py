@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from flask import current_app
 
 from triage.ledger import Ledger
+from triage.ledger.feedback import Feedback
 from triage.ledger.reading import Reading
 from triage.ledger.studies import Studies
 from triage.ledger.users import Users
@@ -30,6 +31,7 @@ class Services:
     clock: Clock
     studies: Studies
     reading: Reading
+    feedback: Feedback
     users: Users
     queue: WorkQueue
     live: LiveList
@@ -46,6 +48,7 @@ def make_services(settings: Settings, ledger: Ledger, clock: Clock) -> Services:
         clock=clock,
         studies=studies,
         reading=reading,
+        feedback=Feedback(ledger),
         users=Users(ledger),
         queue=WorkQueue(ledger),
         live=LiveList(reading, studies, settings.worklist, clock),

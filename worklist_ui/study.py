@@ -11,17 +11,19 @@ from flask import Blueprint, Response, abort, render_template, request
 from flask.typing import ResponseReturnValue
 
 from triage.errors import TriageError
-from triage.ledger.reading import Answer, Entry
+from triage.ledger.reading import Entry
 from triage.ledger.studies import Analysis
 from triage.study import REASON_TEXT, Study
 from worklist_ui.access import reader
-from worklist_ui.answers import answered
+from worklist_ui.answers import GONE
 from worklist_ui.previews import PRESETS, Window, slice_jpeg, slice_of_slab
+from worklist_ui.roles import PERMISSIONS, Permission, Role, may
 from worklist_ui.services import Services, services
 from worklist_ui.volumes import PreviewVolume
 
 LARGEST_ID = 2**53 - 1  # what a number keeps in JavaScript; beyond SQLite's 2**63 a query would fail
-pages = Blueprint("study", __name__, url_prefix=f"/studies/<int(max={LARGEST_ID}):study_id>")
+STUDY_PREFIX = f"/studies/<int(max={LARGEST_ID}):study_id>"
+pages = Blueprint("study", __name__, url_prefix=STUDY_PREFIX)
 log = structlog.get_logger()
 HU_WIDTHS = (1.0, 8000.0)
 HU_LEVELS = (-2000.0, 4000.0)
@@ -67,6 +69,8 @@ def show(study_id: int) -> ResponseReturnValue:
         presets=PRESETS,
         reasons=REASON_TEXT,
         viewer_url=viewer_url(services().settings.viewer_url, entry.study),
+        opinions=services().feedback.opinions_on(uid),
+        readers=_readers(),
         reader=reader(),
         now=services().clock(),
     )
@@ -91,76 +95,6 @@ def slice_image(study_id: int, slice_index: int) -> ResponseReturnValue:
         mimetype="image/jpeg",
         headers={"Cache-Control": "private, max-age=300"},
     )
-
-
-@pages.post("/claim")
-def claim(study_id: int) -> ResponseReturnValue:
-    """Take the study to read."""
-    now = services().clock()
-    answer = services().reading.claim(study_id, reader(), expires_before=_expires_before(now), now=now)
-    messages = {
-        Answer.DONE: "You have the study.",
-        Answer.ALREADY: "You have the study already.",
-        Answer.TAKEN: f"{_holder(study_id)} was faster and has the study.",
-        Answer.CHANGED: "The study has been read.",
-    }
-    return answered(answer, messages.get(answer, GONE), study_id=study_id)
-
-
-@pages.post("/release")
-def release(study_id: int) -> ResponseReturnValue:
-    """Give the study back to all."""
-    answer = services().reading.release(study_id, reader(), now=services().clock())
-    messages = {
-        Answer.DONE: "The study is free again.",
-        Answer.ALREADY: "Nobody has the study.",
-        Answer.TAKEN: f"{_holder(study_id)} has the study.",
-    }
-    return answered(answer, messages.get(answer, GONE), study_id=study_id)
-
-
-@pages.post("/read")
-def mark_read(study_id: int) -> ResponseReturnValue:
-    """Take the study off the open list."""
-    revision = request.form.get("revision", type=int)
-    if revision is None:
-        abort(400, "The form does not say which revision was read.")
-    now = services().clock()
-    answer = services().reading.mark_read(
-        study_id, reader(), revision=revision, expires_before=_expires_before(now), now=now
-    )
-    messages = {
-        Answer.DONE: "Marked as read.",
-        Answer.ALREADY: "You have marked it as read already.",
-        Answer.TAKEN: f"Not marked: {_holder(study_id)} has the study.",
-        Answer.CHANGED: "Not marked: images came since you opened it. Look at the study again.",
-    }
-    return answered(answer, messages.get(answer, GONE), study_id=study_id)
-
-
-@pages.post("/undo")
-def undo_read(study_id: int) -> ResponseReturnValue:
-    """Put the study back on the open list."""
-    answer = services().reading.undo_read(study_id, reader(), now=services().clock())
-    messages = {
-        Answer.DONE: "Back on the list.",
-        Answer.ALREADY: "The study is on the list.",
-        Answer.TAKEN: f"{_holder(study_id)} has marked it as read; only they can undo it.",
-    }
-    return answered(answer, messages.get(answer, GONE), study_id=study_id)
-
-
-@pages.post("/queue-again")
-def queue_again(study_id: int) -> ResponseReturnValue:
-    """Send the study to the model once more."""
-    entry = _entry(study_id)
-    queued = services().queue.queue_again(entry.study.study_instance_uid, actor=reader(), now=services().clock())
-    answer = Answer.DONE if queued else Answer.ALREADY
-    message = "The study waits for the model." if queued else "The study has not ended its run."
-    return answered(answer, message, study_id=study_id)
-
-
-GONE = "There is no such study any more."
 
 
 def steps_of(study: Study) -> list[Step]:
@@ -204,6 +138,15 @@ def _entry(study_id: int) -> Entry:
     return entry
 
 
+def _readers() -> list[str]:
+    """Name the accounts that a study can be given to."""
+    return [
+        user.username
+        for user in services().users.all()
+        if not user.disabled and user.role in PERMISSIONS and may(Role(user.role), Permission.READ)
+    ]
+
+
 def _preview(study: Study, analysis: Analysis | None) -> tuple[Preview | None, str]:
     """Give what the preview shows, or why there is none; begins to read the volume meanwhile."""
     if analysis is None:
@@ -236,15 +179,6 @@ def _volume(found: Services, study: Study, analysis: Analysis | None) -> Preview
         if instance.series_instance_uid == series_uid
     ]
     return found.volumes.volume(series_uid, instances)
-
-
-def _expires_before(now: float) -> float:
-    return now - services().settings.claim_minutes * 60
-
-
-def _holder(study_id: int) -> str:
-    entry = services().reading.entry(study_id)
-    return (entry.study.claimed_by or entry.study.read_by or "Somebody else") if entry else "Somebody else"
 
 
 def _number(name: str, default: float, bounds: tuple[float, float]) -> float:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import StrEnum
 
+from triage.ledger.feedback import Disagreement
 from triage.ledger.reading import Entry
 from triage.study import REASON_TEXT, PatientHeader, StudyState
 
@@ -70,6 +71,17 @@ EVENTS = {
     "read_undone": "Marked as unread",
     "agreed": "Agreed with the model",
     "disagreed": "Disagreed with the model",
+    "opinion_withdrawn": "Withdrew the opinion",
+}
+
+DISAGREEMENTS = {
+    Disagreement.ARTEFACT: "Artefact",
+    Disagreement.CALCIFICATION: "Calcification",
+    Disagreement.POST_OPERATIVE: "Post-operative",
+    Disagreement.TUMOUR: "Tumour",
+    Disagreement.CHRONIC: "Chronic",
+    Disagreement.MISSED_BLEED: "Missed bleed",
+    Disagreement.OTHER: "Other",
 }
 
 COMPLETED_BY = {

@@ -1,6 +1,6 @@
 // Keeps the open list up to date by server-sent events, and does everything by keys.
 
-import { localTimes, say, step, typing } from "./page.js";
+import { askReason, localTimes, say, step, typing } from "./page.js";
 
 const POLL_MS = 2000;
 const SILENCE_MS = 40000; // the server says something every 15 s
@@ -207,7 +207,16 @@ function undo() {
   return step(address);
 }
 
-const dialog = document.getElementById("keys");
+async function opinion(agrees) {
+  const row = selected && document.getElementById(`study-${selected}`);
+  if (!row) return say("Choose a study first: j and k.", "refused");
+  const base = row.querySelector("td.patient a").href;
+  const revision = row.dataset.revision;
+  if (agrees) return step(`${base}agree`, { revision });
+  const reason = await askReason();
+  return reason && step(`${base}disagree`, { revision, reason });
+}
+
 const keys = {
   j: () => move(1), ArrowDown: () => move(1),
   k: () => move(-1), ArrowUp: () => move(-1),
@@ -215,8 +224,8 @@ const keys = {
   o: () => selected && document.querySelector(`#study-${selected} td.patient a`)?.click(),
   c: () => press("claim"), r: () => press("release"), m: () => press("read"), u: undo,
   "/": () => document.getElementById("search").focus(),
+  a: () => opinion(true), d: () => opinion(false),
   n: switchNotice,
-  "?": () => dialog.showModal(),
   "[": () => document.querySelector('#pager [rel="prev"]')?.click(),
   "]": () => document.querySelector('#pager [rel="next"]')?.click(),
 };
@@ -226,7 +235,7 @@ for (const number of [1, 2, 3, 4]) {
 
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && event.target.id === "search") event.target.blur();
-  if (typing(event) || dialog.open) return;
+  if (typing(event)) return;
   const inTable = !event.target.closest("a, button") || event.target.closest("tr");
   const key = event.key === "Enter" && event.target.closest("tr") && !event.target.closest("a, button") ? "o" : event.key;
   if (keys[key] && inTable) {

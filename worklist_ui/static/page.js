@@ -42,9 +42,33 @@ export async function step(address, fields = {}) {
   }
 }
 
+// Ask why a reader disagrees; gives the reason, or null.
+export function askReason() {
+  const dialog = document.getElementById("disagree");
+  const buttons = [...dialog.querySelectorAll("[data-reason]")];
+  return new Promise((answer) => {
+    const choose = (button) => { answer(button.dataset.reason); dialog.close(); };
+    const click = (event) => { const button = event.target.closest("[data-reason]"); if (button) choose(button); };
+    const key = (event) => { const button = buttons[Number(event.key) - 1]; if (button) { event.preventDefault(); choose(button); } };
+    dialog.addEventListener("click", click);
+    dialog.addEventListener("keydown", key);
+    dialog.addEventListener("close", () => {
+      dialog.removeEventListener("click", click);
+      dialog.removeEventListener("keydown", key);
+      answer(null);
+    }, { once: true });
+    dialog.showModal();
+  });
+}
+
 export function typing(event) {
+  if (document.querySelector("dialog[open]")) return true;
   const tag = event.target.closest("input, textarea, select");
   return event.ctrlKey || event.metaKey || event.altKey || (tag && tag.type !== "range");
+}
+
+export function showKeys() {
+  document.getElementById("keys")?.showModal();
 }
 
 export function switchTheme() {
@@ -55,6 +79,8 @@ export function switchTheme() {
 
 document.getElementById("theme").addEventListener("click", switchTheme);
 document.addEventListener("keydown", (event) => {
-  if (event.key === "t" && !typing(event)) switchTheme();
+  if (typing(event)) return;
+  if (event.key === "t") switchTheme();
+  if (event.key === "?") showKeys();
 });
 localTimes();

@@ -1,6 +1,6 @@
 // Scrolls and windows the preview; the study's steps by keys.
 
-import { typing } from "./page.js";
+import { askReason, step, typing } from "./page.js";
 
 const viewer = document.getElementById("viewer");
 if (viewer) preview();
@@ -59,6 +59,11 @@ function preview() {
     draw();
   }
 
+  function nextKey() {
+    const all = [...document.querySelectorAll("[data-slice]")].map((button) => Number(button.dataset.slice));
+    if (all.length) go(all[(all.indexOf(index) + 1) % all.length]);
+  }
+
   function setWindow(width, centre) {
     wide = Math.min(Math.max(Math.round(width), 1), 8000);
     level = Math.min(Math.max(Math.round(centre), -2000), 4000);
@@ -88,6 +93,7 @@ function preview() {
     if (typing(event)) return;
     const by = { ArrowDown: 1, ArrowUp: -1, j: 1, k: -1, PageDown: 5, PageUp: -5 }[event.key];
     if (by) go(index + by);
+    else if (event.key === "s") nextKey();
     else if (event.key === "Home") go(0);
     else if (event.key === "End") go(slices - 1);
     else if (presets[Number(event.key) - 1]) presets[Number(event.key) - 1].click();
@@ -97,7 +103,14 @@ function preview() {
   draw();
 }
 
-const steps = { c: "claim", r: "release", m: "read", u: "undo" };
+const steps = { c: "claim", r: "release", m: "read", u: "undo", a: "agree", d: "disagree" };
+document.querySelector('[data-step="disagree"]')?.addEventListener("click", async () => {
+  const study = document.getElementById("study");
+  const reason = await askReason();
+  if (!reason) return;
+  const answer = await step(`${location.pathname}disagree`, { reason, revision: study.dataset.revision });
+  if (answer?.answer === "done") location.reload();
+});
 document.addEventListener("keydown", (event) => {
   if (typing(event)) return;
   if (event.key === "Escape" || event.key === "l") document.querySelector("a.back").click();
