@@ -27,7 +27,7 @@ LOBAR_SITES_MM = (  # x (mirrored at random), y, z in head coordinates; where sp
     (22, 46, -36),  # cerebellum
 )
 EDH_ASPECT = (0.30, 0.50)  # thickness over radius: a lens
-SDH_ASPECT = (0.08, 0.16)  # a crescent
+SDH_ASPECT = (0.15, 0.28)  # a crescent; thinner than about 4 mm it would drown in the blur of the skull
 
 
 class BleedKind(StrEnum):

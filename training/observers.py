@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,24 @@ class TerminalProgress:
 
     def round_done(self, _trainer: Trainer) -> None:
         """Nothing to show."""
+
+
+class StepLog:
+    """The figures of every step, one JSON line each in `steps.jsonl`: what runs are compared by."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "steps.jsonl"
+        self.lines: list[str] = []
+
+    def step_done(self, report: StepReport) -> None:
+        """Keep a line."""
+        self.lines.append(json.dumps(asdict(report)) + "\n")
+
+    def round_done(self, _trainer: Trainer) -> None:
+        """Write the round's lines; a round that was broken off and run again is then there once."""
+        with self.path.open("a") as file:
+            file.writelines(self.lines)
+        self.lines.clear()
 
 
 class Board:

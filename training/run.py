@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from training.observers import Board, TerminalProgress, Together, Validation
+from training.observers import Board, StepLog, TerminalProgress, Together, Validation
 from training.settings import RunSettings, SourceSettings
 from training.shards import convert
 from training.trainer import Trainer, strategy_of
@@ -47,10 +47,21 @@ def train_network(settings: RunSettings, *, resume: bool, say: Callable[[str], N
     trainer = Trainer(settings, converted, strategy)
     done = _begin(trainer, settings, resume)
     say(f"{trainer.network.count_params()} weights, {trainer.replicas} replicas, from step {done}")
-    board = Board(settings.folder / "board", settings.optimiser.batch)
-    progress = TerminalProgress(settings.optimiser.steps, done)
-    trainer.run(Together(progress, board, Validation(settings, [folder for _, folder in validation], board)))
+    trainer.run(_observers(settings, [folder for _, folder in validation], trainer, done))
     return trainer
+
+
+def _observers(settings: RunSettings, validation: list[Path], trainer: Trainer, done: int) -> Together:
+    """Give what watches the run; of several workers only the first one's run is watched."""
+    if not trainer.first_worker:
+        return Together()
+    board = Board(settings.folder / "board", settings.optimiser.batch)
+    return Together(
+        TerminalProgress(settings.optimiser.steps, done),
+        StepLog(settings.folder),
+        board,
+        Validation(settings, validation, board),
+    )
 
 
 def trainer_of(settings: RunSettings, *, say: Callable[[str], None]) -> Trainer:

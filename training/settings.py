@@ -5,10 +5,18 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, Field, ValidationError
 
+from training.source_settings import (
+    BhsdSource,
+    Cq500Source,
+    CtIchNiftiSource,
+    InstanceSource,
+    RsnaSource,
+    SegSource,
+)
 from triage.errors import ConfigError
 from triage.volume import Grid
 
@@ -77,7 +85,18 @@ class PhantomSource(BaseModel, frozen=True, extra="forbid"):
     free_weight: float = Field(default=1.0, ge=0)
 
 
-SourceSettings = Annotated[CtIchSource | PastedSource | PhantomSource, Field(discriminator="kind")]
+AnySource = (
+    CtIchSource
+    | PastedSource
+    | PhantomSource
+    | CtIchNiftiSource
+    | RsnaSource
+    | Cq500Source
+    | InstanceSource
+    | BhsdSource
+    | SegSource
+)
+SourceSettings = Annotated[AnySource, Field(discriminator="kind")]
 
 
 class AugmentationSettings(BaseModel, frozen=True, extra="forbid"):
@@ -150,9 +169,14 @@ def read_settings(path: Path) -> RunSettings:
         raise ConfigError(f"The configuration {path} is wrong. " + "; ".join(_faults(error))) from error
 
 
+DRAWING = 2  # counts up when phantoms or pasted blood come out differently: converted ones are then made anew
+
+
 def source_key(source: SourceSettings, grid: GridSettings) -> str:
     """Give the name under which the converted scans of a source lie: the same for the same scans and grid."""
     content = source.model_dump_json(exclude={"bleed_weight", "free_weight"}) + grid.model_dump_json()
+    if not isinstance(source, CtIchSource):
+        content += str(DRAWING)
     return f"{source.kind}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
 
@@ -169,7 +193,7 @@ def _faults(error: ValidationError) -> list[str]:
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     """Give the keys of the section that a location lies in."""
-    kinds: dict[str, type[BaseModel]] = {"ct-ich": CtIchSource, "pasted": PastedSource, "phantom": PhantomSource}
+    kinds: dict[str, type[BaseModel]] = {source.model_fields["kind"].default: source for source in get_args(AnySource)}
     section: type[BaseModel] = RunSettings
     for part in location[:-1]:
         if part in kinds:

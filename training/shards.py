@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -39,17 +40,32 @@ def convert(
     target = folder / source_key(source, grid)
     if target.exists():
         return target
-    beside = target.with_name(f".{target.name}.part")
-    shutil.rmtree(beside, ignore_errors=True)
+    beside = target.with_name(f".{target.name}.{os.getpid()}.part")  # workers that share a disk may convert at once
     beside.mkdir(parents=True)
-    count, digest = _write_shards(read_source(source, grid.grid), beside, converted)
+    try:
+        _convert_into(beside, source, grid, converted)
+        _rename(beside, target)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return target
+
+
+def _convert_into(folder: Path, source: SourceSettings, grid: GridSettings, converted: Callable[[int], None]) -> None:
+    """Write shards and, last, what they were made of."""
+    count, digest = _write_shards(read_source(source, grid.grid), folder, converted)
     if count == 0:
         raise ConfigError(f"The source {source.kind} gave no scan; check its folder and folds.")
-    (beside / "source.json").write_text(
+    (folder / "source.json").write_text(
         json.dumps({"source": json.loads(source.model_dump_json()), "scans": count, "sha256": digest}, indent=2)
     )
-    beside.rename(target)
-    return target
+
+
+def _rename(beside: Path, target: Path) -> None:
+    try:
+        beside.rename(target)
+    except OSError:
+        if not target.exists():  # else another worker was first, with the same scans
+            raise
 
 
 def shard_files(folder: Path, *, bleed: bool) -> list[str]:

@@ -82,6 +82,7 @@ class Trainer:
             self.optimiser = _optimiser(settings)
             self.optimiser.build(self.network.trainable_variables)
             self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
+        self.first_worker = _is_first_worker(strategy)
         checkpoint = tf.train.Checkpoint(network=self.network, optimiser=self.optimiser, step=self.step)
         self.checkpoints = tf.train.CheckpointManager(
             checkpoint, str(_checkpoint_folder(settings.folder, strategy)), CHECKPOINTS_KEPT
@@ -198,14 +199,18 @@ def _parts(tensor: tf.Tensor, count: int) -> tf.Tensor:
 
 
 def _checkpoint_folder(folder: Path, strategy: tf.distribute.Strategy) -> Path:
-    """Give the folder to write to: all workers must save together, but only the first one's files count."""
-    resolver = strategy.cluster_resolver
-    if resolver is None or not resolver.task_type or (resolver.task_type, resolver.task_id) in FIRST_WORKERS:
+    """Give the folder of checkpoints; all workers write, since each must be able to go on by itself."""
+    if _is_first_worker(strategy):
         return folder / "checkpoints"
+    resolver = strategy.cluster_resolver
     return folder / f"checkpoints-{resolver.task_type}-{resolver.task_id}"
 
 
-FIRST_WORKERS = {("worker", 0), ("chief", 0), ("chief", None)}
+def _is_first_worker(strategy: tf.distribute.Strategy) -> bool:
+    resolver = strategy.cluster_resolver
+    if resolver is None or not resolver.task_type:
+        return True
+    return bool(resolver.task_type == "chief" or (resolver.task_type == "worker" and resolver.task_id == 0))
 
 
 @contextmanager
