@@ -17,7 +17,7 @@ from triage.ledger.studies import Studies
 from triage.settings import load_settings
 from triage.study import FINAL_STATES, Study
 
-READER, PASSWORD = "reader", "correct horse battery staple"
+SHORT_WAITS = {"quiet_period_s": 4.0, "cap_s": 8.0}  # instead of 20 and 60 s: broken studies have no other evidence
 
 
 class Site:
@@ -71,7 +71,7 @@ def needs_model() -> None:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """All four processes, shared by the tests that leave them running."""
     needs_model()
-    with LocalStack(tmp_path_factory.mktemp("site")) as stack:
+    with LocalStack(tmp_path_factory.mktemp("site"), toml={"listener": SHORT_WAITS}) as stack:
         stack.wait_ready("serve")
         running = Site(stack)
         yield running

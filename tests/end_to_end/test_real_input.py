@@ -81,12 +81,12 @@ def test_broken_geometry_ends_refused_never_crashed(site: Site, real_dicom: Path
 @pytest.mark.skipif(shutil.which("storescu") is None, reason="storescu of the Debian package dcmtk is not installed")
 def test_patients_of_ct_ich_are_read(site: Site, real_data: Path, tmp_path: Path) -> None:
     converter = real_data / "ct-ich" / "to_dicom.py"
-    subprocess.run([sys.executable, str(converter), str(tmp_path), "49", "51"], check=True, capture_output=True)
+    subprocess.run([sys.executable, str(converter), str(tmp_path), "49", "54"], check=True, capture_output=True)
 
     assert site.storescu(tmp_path / "049") == 0
-    assert site.push(tmp_path / "051") == 0
+    assert site.push(tmp_path / "054") == 0
 
-    for patient in ("049", "051"):
+    for patient in ("049", "054"):
         study = site.wait_ended(only_uid(tmp_path / patient))
         analysis = site.studies.current_analysis(study.study_instance_uid)
         assert study.state is StudyState.ANALYSED, study.detail
