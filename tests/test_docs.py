@@ -123,18 +123,18 @@ def kind_of(annotation: Any) -> str:
 
 
 TABLE_ROW = re.compile(r"^\| `(\w+)`(?:<br>`(\w+)`)? \| (.*?) \| (.*?) \| (.*) \|$")
-SECTION = re.compile(r"^#{2,4} .*?`([^`]+)`")
+SECTIONS = re.compile(r"`([^`]+)`")  # of a heading; sections with the same settings share one
 
 
 def documented_rows() -> dict[Row, str]:
     """Give each row of CONFIGURATION.md with its explanation."""
-    rows, section = {}, ""
+    rows, sections = {}, []
     for line in CONFIGURATION.read_text(encoding="utf-8").splitlines():
-        if heading := SECTION.match(line):
-            section = heading.group(1)
+        if line.startswith(("## ", "### ")):
+            sections = SECTIONS.findall(line)
         elif cells := TABLE_ROW.match(line):
             key, environment, default, allowed, explanation = cells.groups()
-            rows[Row(section, key, environment or "", default, allowed)] = explanation
+            rows |= {Row(each, key, environment or "", default, allowed): explanation for each in sections}
     return rows
 
 
