@@ -67,11 +67,18 @@ class Listener:
             OSError: the storage folder cannot be written.
             StoreError: the ledger cannot be opened.
         """
-        settings = self._settings
         store = InstanceStore(self._folder, self._disk)
         store.prepare()
         self._lock = _locked(self._folder / LOCK_FILE)
         self._ledger = Ledger(self._ledger_path)
+        try:
+            self._start(store)
+        except BaseException:
+            self._close_files()
+            raise
+
+    def _start(self, store: InstanceStore) -> None:
+        settings = self._settings
         self._intake = Intake(self._ledger)
         recovered = recover(self._folder, self._intake, now=time.time())
         log.info("recovered", leftovers=recovered.leftovers_removed, instances=recovered.orphans_registered,
@@ -107,9 +114,12 @@ class Listener:
         for thread in self._threads:
             thread.join()
         mark_alive(self._folder)
+        self._close_files()
+        log.info("stopped")
+
+    def _close_files(self) -> None:
         self._ledger.close()
         os.close(self._lock)
-        log.info("stopped")
 
     def _open_port(self) -> TriageServer:
         settings = self._settings
@@ -180,10 +190,13 @@ class Listener:
 
     def _end_associations(self) -> None:
         deadline = time.monotonic() + LAST_WORDS_S
-        while self._server.active_associations and time.monotonic() < deadline:
+        while self._server.ae.active_associations and time.monotonic() < deadline:
             time.sleep(0.02)
         for association in self._server.active_associations:
-            association.abort()
+            if association.is_established:
+                association.abort()
+            else:
+                association.dul.end_now()
 
 
 def completion_rules(settings: ListenerSettings) -> CompletionRules:

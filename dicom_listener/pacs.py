@@ -8,6 +8,7 @@ limit.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from types import TracebackType
@@ -18,7 +19,7 @@ from pynetdicom import AE, _config, build_context
 from pynetdicom.association import Association
 
 from dicom_listener.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dicom_listener.sending import Peer, PeerUnreachable
+from dicom_listener.sending import Peer, PeerUnreachable, reactor_held
 from dicom_listener.text import text_of
 from dicom_listener.uids import checked_uid
 from triage.errors import TriageError
@@ -93,26 +94,27 @@ class PacsSeries:
 
 
 class Pacs:
-    """One association for questions; a context manager.
+    """One association for questions; a context manager, entering which raises `PeerUnreachable`.
 
     Args:
         peer: the PACS.
         timeout_s: for one answer.
-
-    Raises:
-        PeerUnreachable: no association.
     """
 
     def __init__(self, peer: Peer, *, timeout_s: float) -> None:
         # pynetdicom would otherwise decode every answer for its log, and quote patients in it
         _config.LOG_RESPONSE_IDENTIFIERS = _config.LOG_REQUEST_IDENTIFIERS = False
-        self._association = associate(peer, [build_context(STUDY_ROOT_FIND, IMPLICIT_VR_LITTLE_ENDIAN)], timeout_s)
+        self._peer = peer
+        self._timeout_s = timeout_s
+        self._open = ExitStack()
 
     def __enter__(self) -> Pacs:
+        context = build_context(STUDY_ROOT_FIND, IMPLICIT_VR_LITTLE_ENDIAN)
+        self._association = self._open.enter_context(associated(self._peer, [context], self._timeout_s))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        release(self._association)
+        self._open.close()
 
     def studies(self, day: date, *, modality: str = "") -> list[PacsStudy]:
         """Give the studies of one day, each once.
@@ -192,8 +194,15 @@ class Pacs:
                 raise PacsError(what, code)
 
 
-def associate(peer: Peer, contexts: list[Any], timeout_s: float, **options: Any) -> Association:
-    """Open an association with a PACS.
+@contextmanager
+def associated(peer: Peer, contexts: list[Any], timeout_s: float, **options: Any) -> Iterator[Association]:
+    """Hold an association.
+
+    Args:
+        peer: with whom.
+        contexts: what is proposed.
+        timeout_s: for one answer.
+        options: of pynetdicom's `AE.associate`.
 
     Raises:
         PeerUnreachable: it was not accepted, or none of the contexts was.
@@ -204,21 +213,23 @@ def associate(peer: Peer, contexts: list[Any], timeout_s: float, **options: Any)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = timeout_s
     ae.connection_timeout = min(timeout_s, 10.0)
     association = ae.associate(peer.host, peer.port, contexts=contexts, ae_title=peer.called_ae_title, **options)
-    if association.is_established:
-        return association
+    if not association.is_established:
+        raise _unreachable(peer, association)
+    connection = association.dul.socket.socket
+    try:
+        with reactor_held(association):
+            yield association
+    finally:
+        if association.is_established:
+            association.release()
+        connection.close()  # pynetdicom leaves it open when the peer has gone
+
+
+def _unreachable(peer: Peer, association: Association) -> PeerUnreachable:
     where = f"{peer.called_ae_title} at {peer.host}:{peer.port}"
     if association.is_rejected:
-        raise PeerUnreachable(f"{where} rejected the association. Does it know the AE title {peer.calling_ae_title}?")
-    raise PeerUnreachable(f"{where} cannot be reached, or accepts none of the services asked for.")
-
-
-def release(association: Association) -> None:
-    """End an association, however it stands."""
-    connection = association.dul.socket.socket if association.dul.socket is not None else None
-    if association.is_established:
-        association.release()
-    if connection is not None:  # pynetdicom leaves it open when the peer has gone
-        connection.close()
+        return PeerUnreachable(f"{where} rejected the association. Does it know the AE title {peer.calling_ae_title}?")
+    return PeerUnreachable(f"{where} cannot be reached, or accepts none of the services asked for.")
 
 
 def _query(level: str, keys: Iterable[str], **matching: str) -> Dataset:

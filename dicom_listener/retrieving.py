@@ -1,13 +1,14 @@
 """Fetching images from a PACS by C-MOVE or C-GET, through the listener's own port (PS3.4 C.4.2, C.4.3).
 
-C-MOVE makes the PACS push to the listener. C-GET brings the images here, and each is handed to the listener by C-STORE as
-it came, byte for byte; the PACS is answered what the listener answers. Either way there is one way in, and an image is
-acknowledged only when it is durable.
+C-MOVE makes the PACS push to the listener. C-GET brings the images here, and each is handed to the listener by C-STORE
+as it came, byte for byte; the PACS is answered what the listener answers. Either way there is one way in, and an image
+is acknowledged only when it is durable.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Protocol
@@ -17,7 +18,7 @@ from pynetdicom import build_context, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 
-from dicom_listener.pacs import IMPLICIT_VR_LITTLE_ENDIAN, SUCCESS, associate, release
+from dicom_listener.pacs import IMPLICIT_VR_LITTLE_ENDIAN, SUCCESS, associated
 from dicom_listener.sending import Peer, PeerUnreachable
 from dicom_listener.statuses import StoreStatus
 from triage.errors import TriageError
@@ -140,13 +141,11 @@ class Mover:
     def fetch(self, wanted: Wanted) -> None:
         """Let the PACS push what is wanted; raises `Unfetched` or `PeerUnreachable`."""
         context = build_context(STUDY_ROOT_MOVE, IMPLICIT_VR_LITTLE_ENDIAN)
-        association = associate(self._pacs, [context], self._timeout_s)
-        try:
+        with associated(self._pacs, [context], self._timeout_s) as pacs:
             for identifier in wanted.identifiers():
-                answers = association.send_c_move(identifier, self._destination, STUDY_ROOT_MOVE, priority=LOW_PRIORITY)
-                _check(answers, "C-MOVE")
-        finally:
-            release(association)
+                _check(
+                    pacs.send_c_move(identifier, self._destination, STUDY_ROOT_MOVE, priority=LOW_PRIORITY), "C-MOVE"
+                )
 
 
 class Getter:
@@ -165,49 +164,55 @@ class Getter:
 
     def fetch(self, wanted: Wanted) -> None:
         """Take what is wanted and hand it to the listener; raises `Unfetched` or `PeerUnreachable`."""
-        relay = Relay(self._listener, timeout_s=self._timeout_s)
-        association = associate(
-            self._pacs,
-            get_contexts(),
-            self._timeout_s,
-            ext_neg=[build_role(sop_class, scp_role=True) for sop_class in (*CT_CLASSES, *OTHER_CLASSES)],
-            evt_handlers=[(evt.EVT_C_STORE, relay.hand_on)],
-        )
-        try:
+        with ExitStack() as stack:
+            relay = Relay(self._listener, stack, timeout_s=self._timeout_s)
+            pacs = stack.enter_context(
+                associated(
+                    self._pacs,
+                    get_contexts(),
+                    self._timeout_s,
+                    ext_neg=[build_role(sop_class, scp_role=True) for sop_class in (*CT_CLASSES, *OTHER_CLASSES)],
+                    evt_handlers=[(evt.EVT_C_STORE, relay.hand_on)],
+                )
+            )
             for identifier in wanted.identifiers():
-                _check(association.send_c_get(identifier, STUDY_ROOT_GET, priority=LOW_PRIORITY), "C-GET")
-        finally:
-            release(association)
-            relay.close()
+                _check(pacs.send_c_get(identifier, STUDY_ROOT_GET, priority=LOW_PRIORITY), "C-GET")
 
 
 class Relay:
-    """Hands images on to the listener as they came, over one association that is opened with the first of them."""
+    """Hands images on to the listener as they came, over one association that is opened with the first of them.
 
-    def __init__(self, listener: Peer, *, timeout_s: float) -> None:
+    Args:
+        listener: our own.
+        stack: closes the association in the end.
+        timeout_s: for one answer.
+    """
+
+    def __init__(self, listener: Peer, stack: ExitStack, *, timeout_s: float) -> None:
         self._listener = listener
+        self._stack = stack
         self._timeout_s = timeout_s
         self._association: Association | None = None
 
     def hand_on(self, event: Any) -> int:
         """Answer a C-STORE of the PACS with what the listener answers."""
         try:
-            return self._store(event)
+            if self._association is None:
+                self._association = self._stack.enter_context(
+                    associated(self._listener, _contexts_of(event.assoc), self._timeout_s)
+                )
+            return store_as_it_is(self._association, event.request, event.context.transfer_syntax)
         except (PeerUnreachable, ValueError, RuntimeError, OSError):
             return StoreStatus.OUT_OF_RESOURCES
 
-    def close(self) -> None:
-        """End the association."""
-        if self._association is not None:
-            release(self._association)
 
-    def _store(self, event: Any) -> int:
-        if self._association is None:
-            taken = event.assoc.accepted_contexts
-            contexts = [build_context(item.abstract_syntax, item.transfer_syntax[0]) for item in taken
-                        if item.abstract_syntax != STUDY_ROOT_GET]  # fmt: skip
-            self._association = associate(self._listener, contexts, self._timeout_s)
-        return store_as_it_is(self._association, event.request, event.context.transfer_syntax)
+def _contexts_of(association: Association) -> list[Any]:
+    """Give what may come over an association, to propose it once more."""
+    return [
+        build_context(context.abstract_syntax, context.transfer_syntax[0])
+        for context in association.accepted_contexts
+        if context.abstract_syntax != STUDY_ROOT_GET
+    ]
 
 
 def store_as_it_is(association: Association, received: C_STORE, transfer_syntax_uid: str) -> int:
@@ -228,14 +233,8 @@ def store_as_it_is(association: Association, received: C_STORE, transfer_syntax_
     context = association._get_valid_context(
         received.AffectedSOPClassUID, transfer_syntax_uid, "scu", allow_conversion=False
     )
-    association._reactor_checkpoint.clear()  # the reactor must not take the answer
-    try:
-        while not association._is_paused and association.is_established:
-            association.join(0.0001)
-        association.dimse.send_msg(request, context.context_id)
-        _, response = association.dimse.get_msg(block=True)
-    finally:
-        association._reactor_checkpoint.set()
+    association.dimse.send_msg(request, context.context_id)
+    _, response = association.dimse.get_msg(block=True)
     if response is None:
         raise RuntimeError("the listener gave no answer")
     return int(response.Status)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import dcmread, read_file_meta_info
-from pynetdicom import AE, build_context
+from pynetdicom import AE, _config, build_context
 from pynetdicom.association import Association
 
 from dicom_listener.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from triage.errors import TriageError
 
 CONTEXTS_MAX = 128  # presentation contexts in one association (PS3.8 9.3.2.2)
+CONNECT_S = 10.0
+REACTOR_TURN_S = 5.0  # pynetdicom's reactor turns every millisecond
 ACCEPTED = frozenset({0x0000, 0xB000, 0xB006, 0xB007})  # PS3.4 Table B.2-1: Success, and warnings: stored as well
 
 
@@ -84,6 +88,7 @@ def send_files(
     Raises:
         PeerUnreachable: an association was not accepted.
     """
+    _config.STORE_SEND_CHUNKED_DATASET = True  # the data set's bytes as they are in the file
     shares = [files[start::associations] for start in range(associations)]
     lock = threading.Lock()
 
@@ -105,13 +110,46 @@ def verify(peer: Peer, *, timeout_s: float = 10.0) -> int:
     """
     ae = _application_entity(peer, timeout_s)
     association = _associate(ae, peer, [("1.2.840.10008.1.1", "1.2.840.10008.1.2")])
-    try:
+    with _closed_at_the_end(association), reactor_held(association):
         status = association.send_c_echo()
-    finally:
-        association.release()
     if "Status" not in status:
         raise PeerUnreachable(f"{peer.host}:{peer.port} gave no answer to C-ECHO within {timeout_s:g} s.")
     return int(status.Status)
+
+
+@contextmanager
+def reactor_held(association: Association) -> Iterator[None]:
+    """Keep pynetdicom's reactor of a requestor from taking answers that a request waits for.
+
+    `send_c_store` pauses the reactor by a flag that it may have read just before: on a busy machine the reactor then
+    takes the answer as unexpected, and the request times out.
+    """
+    before = association._reactor_checkpoint
+    checkpoint = association._reactor_checkpoint = _Checkpoint()
+    checkpoint.reached.wait(REACTOR_TURN_S)
+    try:
+        yield
+    finally:
+        association._reactor_checkpoint = before
+        checkpoint.let_go()
+
+
+class _Checkpoint(threading.Event):
+    """A checkpoint that stays closed until it is let go, and tells when the reactor has come to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.reached.set()
+        return super().wait(timeout)
+
+    def set(self) -> None:
+        """Stay closed: pynetdicom sets it after each request."""
+
+    def let_go(self) -> None:
+        super().set()
 
 
 def _walk(path: Path) -> Iterator[Path]:
@@ -138,14 +176,11 @@ def _send_share(files: Sequence[DicomFile], peer: Peer, tell: Callable[[Sent], N
     results = []
     for part in _by_contexts(files):
         association = _associate(_application_entity(peer, 60.0), peer, _wanted(part))
-        try:
+        with _closed_at_the_end(association), reactor_held(association):
             for file in part:
                 sent = Sent(file, _store(association, file))
                 tell(sent)
                 results.append(sent)
-        finally:
-            if association.is_established:
-                association.release()
     return results
 
 
@@ -173,17 +208,38 @@ def _application_entity(peer: Peer, timeout_s: float) -> AE:
     ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = timeout_s
-    ae.connection_timeout = min(timeout_s, 10.0)
+    ae.connection_timeout = CONNECT_S
     return ae
 
 
 def _associate(ae: AE, peer: Peer, wanted: Sequence[tuple[str, str]]) -> Association:
+    _check_reachable(peer)
     contexts = [build_context(sop_class, syntax) for sop_class, syntax in wanted]
     association = ae.associate(peer.host, peer.port, contexts=contexts, ae_title=peer.called_ae_title)
     if not association.is_established:
-        why = "rejected the association" if association.is_rejected else "cannot be reached or does not answer"
+        why = "rejected the association" if association.is_rejected else "does not answer as a DICOM peer"
         raise PeerUnreachable(f"{peer.called_ae_title} at {peer.host}:{peer.port} {why}.")
     return association
+
+
+def _check_reachable(peer: Peer) -> None:
+    """Try the port first: pynetdicom would only say that there is no association, and leave its socket open."""
+    try:
+        socket.create_connection((peer.host, peer.port), CONNECT_S).close()
+    except OSError as error:
+        raise PeerUnreachable(f"{peer.host}:{peer.port} cannot be reached: {error.strerror or error}.") from error
+
+
+@contextmanager
+def _closed_at_the_end(association: Association) -> Iterator[None]:
+    """Release an association, and close its socket also where the peer has gone."""
+    connection = association.dul.socket.socket
+    try:
+        yield
+    finally:
+        if association.is_established:
+            association.release()
+        connection.close()
 
 
 def _store(association: Association, file: DicomFile) -> int | None:

@@ -77,6 +77,12 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         self.wake()
         return bool(super().stop_dul())
 
+    def end_now(self) -> None:
+        """End the reactor, also where it waits for the rest of a PDU."""
+        self.kill_dul()
+        if self.socket is not None and self.socket.socket is not None:
+            self.socket._shutdown_socket()
+
     def wake(self) -> None:
         """Let the reactor look at its queues."""
         try:
@@ -109,6 +115,10 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
             self._reader.close()
             self._wake_end.close()
             self._woken_end.close()
+            if self.socket is not None and self.socket.socket is not None:
+                self.socket.close()
+            if self.assoc.requestor.primitive is None:
+                self.to_user_queue.put(None)  # the association would wait for a request until its time is up
             self.assoc.wake()
 
     def _turn(self) -> None:

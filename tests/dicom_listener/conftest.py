@@ -21,6 +21,7 @@ from pynetdicom.association import Association
 
 from dicom_listener.disk import Disk
 from dicom_listener.listener import Listener
+from dicom_listener.sending import reactor_held
 from triage.ledger import Ledger
 from triage.ledger.intake import Intake
 from triage.ledger.studies import Studies
@@ -84,7 +85,8 @@ def association(
     assert established.is_established
     connection = established.dul.socket.socket
     try:
-        yield established
+        with reactor_held(established):
+            yield established
     finally:
         if established.is_established:
             established.release()

@@ -19,12 +19,8 @@ def store(association: Any, data: bytes, *, sop_instance_uid: str, sop_class_uid
     request.AffectedSOPInstanceUID = sop_instance_uid
     request.Priority = 2
     request.DataSet = BytesIO(data)
-    association._reactor_checkpoint.clear()
-    while not association._is_paused:
-        pass
     association.dimse.send_msg(request, association.accepted_contexts[0].context_id)
     _, response = association.dimse.get_msg(block=True)
-    association._reactor_checkpoint.set()
     assert response is not None, "no answer"
     return int(response.Status)
 

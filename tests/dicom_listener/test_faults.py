@@ -227,6 +227,19 @@ def test_200_idle_peers_lock_nobody_out(tmp_path: Path, words: bytes) -> None:
     assert process.end() == 0
 
 
+def test_listener_ends_at_once_with_silent_and_half_said_peers(tmp_path: Path) -> None:
+    process = ListenProcess(tmp_path).start()
+    with RawPeer(process.port), RawPeer(process.port) as half, RawPeer(process.port) as associated:
+        half.send(b"\x01\x00\x00\x00\x10\x00abc")
+        assert associated.associate() == A_ASSOCIATE_AC
+        began = time.monotonic()
+
+        assert process.end() == 0
+
+        assert time.monotonic() - began < 6.0
+        assert associated.receive()[0] == A_ABORT
+
+
 def test_many_associations_beyond_the_limit_are_rejected_for_the_time_being(tmp_path: Path) -> None:
     with running(tmp_path, max_associations=3) as listener, ExitStack() as stack:
         peers = [stack.enter_context(RawPeer(listener.port)) for _ in range(4)]

@@ -200,18 +200,16 @@ def test_command_that_names_another_instance_is_refused(listener: Running) -> No
     assert listener.studies.instance_count() == 0
 
 
-@pytest.mark.parametrize(
-    ("cut", "name"), [(slice(1), "one byte"), (slice(200), "header"), (slice(-100), "pixels")], ids=lambda value: value
-)
-def test_truncated_data_set_is_quarantined_and_the_association_goes_on(
-    listener: Running, cut: slice, name: str
-) -> None:
+@pytest.mark.parametrize("cut", ["one byte", "header", "pixels"])
+def test_truncated_data_set_is_quarantined_and_the_association_goes_on(listener: Running, cut: str) -> None:
     [ct] = ct_series(slices=1)
     whole = encoded(ct)
+    in_study_uid = whole.index(b"\x20\x00\x0d\x00UI") + 20
+    part = {"one byte": whole[:1], "header": whole[:in_study_uid], "pixels": whole[:-100]}[cut]
 
     with association(listener.port, [ct]) as established:
         statuses = [
-            store(established, whole[cut], sop_instance_uid=ct.SOPInstanceUID),
+            store(established, part, sop_instance_uid=ct.SOPInstanceUID),
             store(established, whole, sop_instance_uid=ct.SOPInstanceUID),
         ]
 
