@@ -18,6 +18,7 @@ from tests.worklist_ui.conftest import PASSWORD, QUICK_HASH
 from tests.worklist_ui.ledger_fill import Department
 from triage.ledger import Ledger
 from triage.ledger.users import Users
+from triage.study import NotAnalysedReason
 
 pytestmark = pytest.mark.browser
 
@@ -237,3 +238,76 @@ def test_stopped_worklist_says_so_and_comes_back_to_life(department, sign_in, se
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
 
     wait_for(page, lambda: names(page) == ["Meanwhile, A"], timeout_s=15)
+
+
+def violations(page):
+    """Name what axe finds against WCAG 2.2 AA, with the first element of each."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+    options = {"runOnly": {"type": "tag", "values": tags}, "resultTypes": ["violations"]}
+    found = axe.Axe().run(page, options=options).response["violations"]
+    return [f"{item['id']}: {item['nodes'][0]['html'][:200]}" for item in found]
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_list_is_accessible(department, sign_in, theme):
+    department.analyse("First^A", flagged=True, stat=True)
+    department.analyse("Second^B", flagged=False)
+    department.refuse(department.queue("Third^C"), NotAnalysedReason.BONE_KERNEL, "kernel H60s")
+    department.fail(department.queue("Fourth^D"), "The disk was full.")
+    department.receive("Fifth^E")
+    page = sign_in()
+    if theme == "light":
+        page.keyboard.press("t")
+    page.keyboard.press("j")
+
+    assert violations(page) == []
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_study_page_and_its_dialogs_are_accessible(department, sign_in, theme):
+    study = department.analyse("First^A", flagged=True)
+    page = sign_in()
+    if theme == "light":
+        page.keyboard.press("t")
+    page.goto(page.url.split("/list")[0] + f"/studies/{study.study_id}/")
+    page.wait_for_selector("#where:not(:empty)")
+
+    assert violations(page) == []
+    page.keyboard.press("?")
+    assert violations(page) == []
+    page.keyboard.press("Escape")
+    page.keyboard.press("d")
+    assert violations(page) == []
+
+
+def test_sign_in_page_is_accessible(chromium, served):
+    context = chromium.new_context()
+    page = context.new_page()
+    page.goto(served)
+
+    assert violations(page) == []
+    context.close()
+
+
+def test_every_key_of_the_study_page_does_what_its_help_says(department, sign_in):
+    study = department.analyse("First^A", flagged=True, slices=8)
+    page = sign_in()
+    page.goto(page.url.split("/list")[0] + f"/studies/{study.study_id}/")
+    page.wait_for_selector("#where:not(:empty)")
+    where = page.locator("#where")
+
+    seen = []
+    for key in ("j", "k", "PageDown", "PageUp", "End", "Home", "s"):
+        page.keyboard.press(key)
+        seen.append(where.inner_text().split()[1])
+    page.keyboard.press("a")
+    page.wait_for_selector('[data-step="agree"][aria-pressed="true"]')
+    page.keyboard.press("d")
+    page.keyboard.press("2")
+    page.wait_for_selector('[data-step="disagree"][aria-pressed="true"]')
+
+    assert seen == ["3", "2", "7", "2", "8", "1", "3"]  # key slices are 2, 1, 3
+    assert "Calcification" in page.locator('[data-step="disagree"]').inner_text()
+    page.keyboard.press("l")
+    page.wait_for_url("**/list")
