@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from triage.errors import ConfigError
@@ -104,6 +104,17 @@ class WorklistSettings(BaseModel, frozen=True, extra="forbid"):
     model_away_after_s: float = Field(default=60.0, gt=0)  # a worker silent, or a study queued, for this long: banner
     preview_cache_bytes: int = Field(default=1_000_000_000, ge=0)  # volumes kept in memory for previews
     research_mode: bool = False  # shows what the model saw where; for research, never for reading
+    # Other people's programs: tokens, DICOMweb, sign-in by an identity provider (OpenID Connect)
+    token_days_at_most: float = Field(default=366.0, gt=0)  # no token is made for longer
+    dicomweb_most_results: int = Field(default=500, ge=1, le=10_000)  # of one search; further ones by offset
+    dicomweb_origins: tuple[str, ...] = ()  # other sites whose pages may ask, e.g. "https://viewer.example" (CORS)
+    oidc_issuer: str = ""  # address of the identity provider; empty: sign-in by password only
+    oidc_client_id: str = ""  # by which the provider knows this worklist
+    oidc_client_secret: SecretStr | None = Field(default=None, repr=False)  # from the environment, never from a file
+    oidc_scopes: str = "openid profile email"  # asked of the provider
+    oidc_name_claim: str = "preferred_username"  # becomes the account's name
+    oidc_role_claim: str = "groups"  # a text or a list of texts
+    oidc_roles: dict[str, str] = {}  # value of that claim: role; who has none of them is refused
     viewer_url: str = ""  # "open in viewer": with {study_instance_uid}, {accession_number} or {patient_id}
 
 

@@ -19,9 +19,14 @@ from triage.settings import Settings
 from worklist_ui import health, reading_list, sign_in, steps, study, wording
 from worklist_ui.access import check_access
 from worklist_ui.answers import wants_json
+from worklist_ui.dicomweb import cross_origin
+from worklist_ui.dicomweb import retrieve as dicomweb_retrieve
+from worklist_ui.dicomweb import search as dicomweb_search
+from worklist_ui.problems import for_program, problem
 from worklist_ui.roles import Permission, may
 from worklist_ui.services import EXTENSION, Clock, make_services
 
+PROGRAMS = (dicomweb_search.pages, dicomweb_retrieve.pages)
 LARGEST_FORM_BYTES = 64 * 1024
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -71,10 +76,15 @@ def create_app(settings: Settings, ledger: Ledger, *, secret_key: bytes, clock: 
         SEND_FILE_MAX_AGE_DEFAULT=timedelta(hours=1),
     )
     app.extensions[EXTENSION] = make_services(settings, ledger, clock)
-    CSRFProtect(app)
+    csrf = CSRFProtect(app)
     for blueprint in (health.pages, sign_in.pages, reading_list.pages, study.pages, steps.pages):
         app.register_blueprint(blueprint)
+    for blueprint in PROGRAMS:
+        app.register_blueprint(blueprint)
+        csrf.exempt(blueprint)  # access.py asks for it, unless a token is shown
+    app.before_request(cross_origin.preflight)
     app.before_request(check_access)
+    app.after_request(cross_origin.opened)  # runs after the next: the last one registered is the first to run
     app.after_request(_secured)
     app.register_error_handler(CSRFError, _csrf_failed)
     app.register_error_handler(HTTPException, _http_error)
@@ -156,6 +166,8 @@ def _http_error(error: HTTPException) -> ResponseReturnValue:
 
 
 def _problem(status: int, title: str, text: str) -> ResponseReturnValue:
+    if for_program():
+        return problem(status, text, title=title)
     if wants_json():
         return {"answer": "refused", "message": f"{title}. {text}"}, status
     return render_template("problem.html", title=title, text=text, status=status), status

@@ -12,15 +12,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from triage.errors import ConfigError, StoreError, TriageError
-from triage.ledger import Ledger
+from triage.errors import StoreError, TriageError
 from triage.ledger.users import Users
-from triage.settings import Settings, load_settings
-from worklist_ui import passwords, secret_key
+from triage.settings import Settings
+from worklist_ui import passwords, secret_key, token_cli
+from worklist_ui.command_line import config_option, failure, ledger_of, settings_of
 from worklist_ui.names import USERNAME, USERNAME_RULE
 from worklist_ui.roles import Role
-
-config_option = click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="Settings, a TOML file.")
 
 
 @click.command("worklist")
@@ -35,14 +33,14 @@ def worklist(config: Path | None) -> None:
     """
     from worklist_ui.server import serve  # gunicorn is not needed to manage users
 
-    settings = _settings(config)
-    ledger = _ledger(settings)  # opened once before serving: a ledger that cannot be read is said here
+    settings = settings_of(config)
+    ledger = ledger_of(settings)  # opened once before serving: a ledger that cannot be read is said here
     nobody = Users(ledger).count() == 0
     ledger.close()  # no connection crosses gunicorn's fork
     try:
         key = secret_key.read_or_make(settings.storage.folder)
     except TriageError as error:
-        raise _failure(error) from error
+        raise failure(error) from error
 
     def say_ready(port: int) -> None:
         if nobody:
@@ -71,8 +69,8 @@ def add(name: str, role: str, password_stdin: bool, link: bool, config: Path | N
     name = name.strip().lower()
     if not USERNAME.fullmatch(name):
         raise click.UsageError(USERNAME_RULE)
-    settings = _settings(config)
-    accounts = Users(_ledger(settings))
+    settings = settings_of(config)
+    accounts = Users(ledger_of(settings))
     if link:
         click.echo(_make_link(accounts, settings, role, name))
         return
@@ -80,7 +78,7 @@ def add(name: str, role: str, password_stdin: bool, link: bool, config: Path | N
     try:
         accounts.add(name, role=role, password_hash=passwords.hash_password(password), now=time.time())
     except StoreError as error:
-        raise _failure(error) from error
+        raise failure(error) from error
     click.echo(f"Account {name} is open." if password_stdin else password)
 
 
@@ -92,7 +90,7 @@ def list_users(config: Path | None) -> None:
     Example: ich-triage users list
     """
     table = Table("name", "role", "state")
-    for user in Users(_ledger(_settings(config))).all():
+    for user in Users(ledger_of(settings_of(config))).all():
         locked = user.locked_until is not None and user.locked_until > time.time()
         table.add_row(user.username, user.role, "disabled" if user.disabled else "locked" if locked else "open")
     Console().print(table)
@@ -106,7 +104,7 @@ def disable(name: str, config: Path | None) -> None:
 
     Example: ich-triage users disable a.reader
     """
-    _found(Users(_ledger(_settings(config))).disable(name.lower()), name)
+    _found(Users(ledger_of(settings_of(config))).disable(name.lower()), name)
     click.echo(f"Account {name} is closed.")
 
 
@@ -118,7 +116,7 @@ def enable(name: str, config: Path | None) -> None:
 
     Example: ich-triage users enable a.reader
     """
-    _found(Users(_ledger(_settings(config))).enable(name.lower()), name)
+    _found(Users(ledger_of(settings_of(config))).enable(name.lower()), name)
     click.echo(f"Account {name} is open.")
 
 
@@ -130,8 +128,8 @@ def reset(name: str, config: Path | None) -> None:
 
     Example: ich-triage users reset a.reader
     """
-    settings = _settings(config)
-    accounts = Users(_ledger(settings))
+    settings = settings_of(config)
+    accounts = Users(ledger_of(settings))
     user = accounts.by_name(name.lower())
     _found(user is not None, name)
     if user is not None:
@@ -140,7 +138,7 @@ def reset(name: str, config: Path | None) -> None:
 
 def _offer_first_account(settings: Settings, port: int) -> None:
     """Print a one-time link where nobody could sign in; there is no default password."""
-    ledger = _ledger(settings)
+    ledger = ledger_of(settings)
     link = _make_link(Users(ledger), settings, Role.ADMINISTRATOR.value, "", port=port)
     ledger.close()
     click.echo(f"No account yet. Open this link once, within {settings.worklist.link_hours:g} h: {link}", err=True)
@@ -176,19 +174,5 @@ def _found(found: bool, name: str) -> None:
         raise click.ClickException(f"There is no account {name}; `ich-triage users list` names them.")
 
 
-def _settings(config: Path | None) -> Settings:
-    try:
-        return load_settings(config)
-    except ConfigError as error:
-        raise _failure(error) from error
-
-
-def _ledger(settings: Settings) -> Ledger:
-    try:
-        return Ledger(settings.storage.ledger_path)
-    except StoreError as error:
-        raise _failure(error) from error
-
-
-def _failure(error: TriageError) -> click.ClickException:
-    return click.UsageError(str(error)) if isinstance(error, ConfigError) else click.ClickException(str(error))
+for command in (token_cli.make, token_cli.list_tokens, token_cli.revoke):
+    users.add_command(command)

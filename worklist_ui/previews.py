@@ -44,8 +44,8 @@ def slice_jpeg(volume: PreviewVolume, slice_index: int, window: Window) -> bytes
         window: HU that become black to white.
     """
     grey = windowed(volume.hu[slice_index], window)
-    image = _square_pixels(Image.fromarray(grey), volume.spacing_mm[1:])
-    _burn_in(image)
+    image = square_pixels(Image.fromarray(grey), volume.spacing_mm[1:])
+    burn_in(image)
     buffer = BytesIO()
     image.save(buffer, "JPEG", quality=JPEG_QUALITY)
     return buffer.getvalue()
@@ -68,7 +68,8 @@ def slice_of_slab(slab: int, slab_count: int, slices: int) -> int:
     return min(max(int((slab + 0.5) * slices / max(1, slab_count)), 0), slices - 1)
 
 
-def _square_pixels(image: Image.Image, spacing_mm: tuple[float, ...]) -> Image.Image:
+def square_pixels(image: Image.Image, spacing_mm: tuple[float, ...]) -> Image.Image:
+    """Scale an image so that its pixels are square and its size is good to look at; `spacing_mm` is (row, column)."""
     row_mm, column_mm = spacing_mm
     width_mm, height_mm = image.width * column_mm, image.height * row_mm
     finest_mm = min(row_mm, column_mm)
@@ -78,16 +79,17 @@ def _square_pixels(image: Image.Image, spacing_mm: tuple[float, ...]) -> Image.I
     return image if size == image.size else image.resize(size, Image.Resampling.BILINEAR)
 
 
-def _burn_in(image: Image.Image) -> None:
+def burn_in(image: Image.Image) -> None:
     """Write the warning into the pixels, light on a dark bar, at top and bottom: cropping one leaves the other."""
     draw = ImageDraw.Draw(image)
-    font = _font(max(13, image.width // 30))
+    light, dark = ((235, 235, 235), (0, 0, 0)) if image.mode == "RGB" else (235, 0)
+    font = _font(max(7, min(max(13, image.width // 30), image.width // 10)))
     left, top, right, bottom = draw.textbbox((0, 0), WARNING, font=font)
     width, height = right - left, bottom - top
     for y in (6, image.height - height - 12):
         x = (image.width - width) // 2
-        draw.rectangle((x - 8, y - 4, x + width + 8, y + height + 6), fill=0)
-        draw.text((x - left, y - top), WARNING, fill=235, font=font)
+        draw.rectangle((x - 8, y - 4, x + width + 8, y + height + 6), fill=dark)
+        draw.text((x - left, y - top), WARNING, fill=light, font=font)
 
 
 @lru_cache(maxsize=8)

@@ -67,6 +67,17 @@ ROUTES: dict[str, Permission] = {
     "steps.withdraw": Permission.READ,
     "steps.reassign": Permission.REASSIGN,
     "steps.queue_again": Permission.RERUN,
+    # Other people's programs; scopes.py has what a token must be made for.
+    "dicomweb_search.studies": Permission.SEE,
+    "dicomweb_search.series": Permission.SEE,
+    "dicomweb_search.instances": Permission.SEE,
+    "dicomweb_retrieve.instances": Permission.SEE,
+    "dicomweb_retrieve.metadata": Permission.SEE,
+    "dicomweb_retrieve.bulkdata": Permission.SEE,
+    "dicomweb_retrieve.frames": Permission.SEE,
+    "dicomweb_retrieve.rendered": Permission.SEE,
+    "dicomweb_retrieve.rendered_frame": Permission.SEE,
+    "dicomweb_retrieve.thumbnail": Permission.SEE,
 }
 
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from flask import current_app
 
 from triage.ledger import Ledger
 from triage.ledger.feedback import Feedback
+from triage.ledger.image_search import ImageSearch
 from triage.ledger.reading import Reading
+from triage.ledger.retrievals import Retrievals
 from triage.ledger.studies import Studies
+from triage.ledger.tokens import Tokens
 from triage.ledger.users import Users
 from triage.ledger.work import WorkQueue
 from triage.settings import Settings, WorklistSettings
+from worklist_ui.dicomweb.disclosures import Disclosures
 from worklist_ui.live import LiveList
 from worklist_ui.rate_limit import RateLimit
 from worklist_ui.shown import Shown
@@ -33,6 +38,10 @@ class Services:
     reading: Reading
     feedback: Feedback
     users: Users
+    tokens: Tokens
+    images: ImageSearch
+    disclosures: Disclosures
+    folder: Path  # of the store: what paths in the ledger are below
     queue: WorkQueue
     live: LiveList
     volumes: VolumeCache
@@ -50,6 +59,10 @@ def make_services(settings: Settings, ledger: Ledger, clock: Clock) -> Services:
         reading=reading,
         feedback=Feedback(ledger),
         users=Users(ledger),
+        tokens=Tokens(ledger),
+        images=ImageSearch(ledger),
+        disclosures=Disclosures(Retrievals(ledger)),
+        folder=settings.storage.folder,
         queue=WorkQueue(ledger),
         live=LiveList(reading, studies, settings.worklist, clock),
         volumes=VolumeCache(settings.storage.folder, settings.worklist.preview_cache_bytes),

@@ -67,6 +67,7 @@ EVENTS = {
     "claim_lapsed": "Claim lapsed",
     "reassigned": "Reassigned",
     "opened": "Opened",
+    "retrieved": "Images given to a program",
     "read": "Marked as read",
     "read_undone": "Marked as unread",
     "agreed": "Agreed with the model",

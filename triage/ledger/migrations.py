@@ -271,3 +271,37 @@ def m101_paths_indexed(db: Database) -> None:
     """Find the row of a file: what the listener asks at start for each file that it did not see recorded."""
     db.table("instances").create_index(["path"])
     db.table("conflicts").create_index(["path"])
+
+
+@migrations()
+def m501_api_tokens(db: Database) -> None:
+    """Tokens of programs, only as SHA-256: whose, for what and until when."""
+    db.table("api_tokens").create(
+        {
+            "token_id": int,
+            "token_sha256": str,
+            "username": str,
+            "scopes": str,  # with spaces between
+            "label": str,
+            "created_at": float,
+            "expires_at": float,
+            "revoked_at": float,
+            "used_at": float,
+        },
+        pk="token_id",
+        not_null={"token_sha256", "username", "scopes", "created_at", "expires_at"},
+        defaults={"label": ""},
+    )
+    db.table("api_tokens").create_index(["token_sha256"], unique=True)
+    db.table("api_tokens").create_index(["username"])
+
+
+@migrations()
+def m502_external_identities(db: Database) -> None:
+    """Which account belongs to whom at an identity provider: names alone never join two people."""
+    db.table("external_identities").create(
+        {"issuer": str, "subject": str, "username": str, "created_at": float},
+        pk=("issuer", "subject"),
+        not_null={"username", "created_at"},
+    )
+    db.table("external_identities").create_index(["username"], unique=True)

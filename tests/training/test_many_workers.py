@@ -1,0 +1,136 @@
+"""Two worker processes train as one: same weights on both, same losses as a single process; a killed run resumes."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+ROOT = Path(__file__).parents[2]
+LOSS_RTOL = 2e-3  # two halves of a batch are added up in another order
+TIMEOUT_S = 240
+
+CONFIG = """
+folder = "{folder}"
+shards = "{shards}"
+strategy = "{strategy}"
+threads = 1
+steps_per_round = 3
+[grid]
+rows = 48
+columns = 48
+spacing_mm = [5.0, 5.0, 5.0]
+[network]
+widths = [4, 8]
+[optimiser]
+steps = {steps}
+batch = 4
+crop = [48, 48]
+warmup_steps = 1
+[[source]]
+kind = "phantom"
+count = 3
+bleed_share = 0.7
+bleed_ml = [30.0, 60.0]
+size = 96
+slices = 8
+seed = 5
+"""
+
+
+def write_config(folder, shards, strategy, steps=6):
+    folder.mkdir()
+    path = folder / "run.toml"
+    path.write_text(CONFIG.format(folder=folder, shards=shards, strategy=strategy, steps=steps))
+    return path
+
+
+def start(config, *options, tf_config=None):
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    if tf_config is not None:
+        environment["TF_CONFIG"] = json.dumps(tf_config)
+    command = [sys.executable, "-m", "ich_triage", "train", str(config), *options]
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def finish(*processes):
+    try:
+        for process in processes:
+            _, errors = process.communicate(timeout=TIMEOUT_S)
+            assert process.returncode == 0, errors[-3000:]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def cluster(index):
+    return {"cluster": {"worker": [f"127.0.0.1:{port}" for port in PORTS]}, "task": {"type": "worker", "index": index}}
+
+
+def free_ports(count):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [opened.getsockname()[1] for opened in sockets]
+    for opened in sockets:
+        opened.close()
+    return ports
+
+
+PORTS = free_ports(2)
+
+
+def weights_of(folder):
+    reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(folder)))
+    names = [name for name in reader.get_variable_to_shape_map() if name.startswith("network/")]
+    return {name: reader.get_tensor(name) for name in names if reader.get_tensor(name).dtype == np.float32}
+
+
+def losses_of(folder):
+    return [json.loads(line)["loss"] for line in (folder / "steps.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def one_process(tmp_path, shards):
+    folder = tmp_path / "one"
+    finish(start(write_config(folder, shards, "one")))
+    return folder
+
+
+@pytest.mark.slow
+def test_two_workers_end_with_the_same_weights_and_the_losses_of_one(one_process, tmp_path, shards):
+    folder = tmp_path / "two"
+    config = write_config(folder, shards, "multi_worker")
+
+    finish(*(start(config, tf_config=cluster(index)) for index in (0, 1)))
+
+    first, second = weights_of(folder / "checkpoints"), weights_of(folder / "checkpoints-worker-1")
+    assert first.keys() == second.keys()
+    assert len(first) > 10
+    for name, weight in first.items():
+        np.testing.assert_array_equal(weight, second[name], err_msg=name)
+    np.testing.assert_allclose(losses_of(folder), losses_of(one_process), rtol=LOSS_RTOL)
+
+
+@pytest.mark.slow
+def test_run_killed_in_mid_round_resumes_from_its_checkpoint_and_ends_at_the_same_loss(one_process, tmp_path, shards):
+    folder = tmp_path / "killed"
+    config = write_config(folder, shards, "one")
+    process = start(config)
+    while not (folder / "checkpoints" / "ckpt-3.index").exists():
+        assert process.poll() is None, process.stderr.read()[-3000:]
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+    finish(start(config, "--resume"))
+
+    np.testing.assert_allclose(losses_of(folder)[-1], losses_of(one_process)[-1], rtol=LOSS_RTOL)
+    for name, weight in weights_of(folder / "checkpoints").items():
+        np.testing.assert_allclose(weight, weights_of(one_process / "checkpoints")[name], rtol=LOSS_RTOL, atol=1e-4)
