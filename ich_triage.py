@@ -15,6 +15,12 @@ COMMANDS = {
     "listen": ("dicom_listener.cli", "listen", "listener", "Receive DICOM images (C-STORE)."),
     "send": ("dicom_listener.cli", "send", "listener", "Push a folder of DICOM files to a C-STORE port."),
     "echo": ("dicom_listener.cli", "echo", "listener", "Try a DICOM port (C-ECHO)."),
+    "reconcile": (
+        "dicom_listener.reconcile_cli",
+        "reconcile",
+        "listener",
+        "Compare with the PACS; fetch what is missing.",
+    ),
     "work": ("inference.cli", "work", "worker", "Read queued studies through the model."),
     "serve": ("inference.serve_cli", "serve", "server", "Serve models as TF Serving does (gRPC and REST)."),
     "worklist": ("worklist_ui.cli", "worklist", "worklist", "Show the reading list in the browser."),

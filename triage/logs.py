@@ -23,6 +23,7 @@ ALLOWED_KEYS = frozenset(
     calling_ae_title called_ae_title peer_host port host status association contexts
     model version endpoint code flagged series_considered completed_by evidence partial
     leftovers quarantined
+    studies expected present fetched
     grpc_port rest_port workers threads signal setting username role method route http_status
     """.split()
 )

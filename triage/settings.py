@@ -47,6 +47,28 @@ class ListenerSettings(BaseModel, frozen=True, extra="forbid"):
     head_coverage_mm: float = Field(default=100.0, gt=0)  # along the normal; less is no whole head
 
 
+class ReconcileSettings(BaseModel, frozen=True, extra="forbid"):
+    """The comparison of the ledger with what the PACS has."""
+
+    pacs_host: str = "127.0.0.1"  # where the PACS answers C-FIND
+    pacs_port: int = Field(default=104, ge=1, le=65535)  # TCP
+    pacs_ae_title: str = Field(default="PACS", min_length=1, max_length=16)  # of the PACS
+    ae_title: str = Field(default="ICHTRIAGE", min_length=1, max_length=16)  # we ask as this; the PACS must know it
+    retrieve: str = Field(default="move", pattern="^(move|get|none)$")  # how missing images are fetched
+    days: int = Field(default=1, ge=1, le=366)  # today and so many days less one before it are asked for
+    after_midnight_minutes: float = Field(default=120.0, ge=0)  # yesterday is asked for as well until then
+    every_minutes: float = Field(default=60.0, gt=0)  # from one comparison to the next
+    confirm_after_s: float = Field(default=60.0, ge=0)  # images must be missing for so long before they are fetched
+    fetch_wait_s: float = Field(default=60.0, ge=0)  # how long fetched images may take to arrive
+    timeout_s: float = Field(default=60.0, gt=0)  # of one answer of the PACS
+    max_attempts: int = Field(default=3, ge=1)  # runs that try to fetch one study
+    match_modality: bool = True  # ask for CT only; off where the PACS finds none then: all is asked for and sifted here
+    head_words: tuple[str, ...] = (
+        "HEAD", "BRAIN", "SKULL", "CRANI", "NEURO", "CEREBR", "STROKE", "KOPF", "SCHAEDEL", "SCHÄDEL", "TETE", "TÊTE",
+        "TESTA", "CABEZA",
+    )  # fmt: skip  # a study named or described otherwise is no head CT, unless images of it were pushed to us
+
+
 class WorkerSettings(BaseModel, frozen=True, extra="forbid"):
     """The process that reads queued studies through the model."""
 
@@ -138,6 +160,7 @@ class Settings(BaseSettings):
 
     storage: StorageSettings = StorageSettings()
     listener: ListenerSettings = ListenerSettings()
+    reconcile: ReconcileSettings = ReconcileSettings()
     worker: WorkerSettings = WorkerSettings()
     server: ServerSettings = ServerSettings()
     worklist: WorklistSettings = WorklistSettings()

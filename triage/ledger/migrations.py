@@ -305,3 +305,39 @@ def m502_external_identities(db: Database) -> None:
         not_null={"username", "created_at"},
     )
     db.table("external_identities").create_index(["username"], unique=True)
+
+
+@migrations()
+def m401_reconciliations(db: Database) -> None:
+    """Comparisons with the PACS, and the studies that each found incomplete."""
+    db.table("reconciliations").create(
+        {
+            "reconciliation_id": int,
+            "started_at": float,
+            "ended_at": float,
+            "first_day": str,
+            "last_day": str,
+            "studies_expected": int,
+            "studies_complete": int,
+            "instances_expected": int,
+            "instances_present": int,
+            "instances_fetched": int,
+            "error": str,
+        },
+        pk="reconciliation_id",
+        not_null={"started_at", "ended_at", "first_day", "last_day", "error"},
+    )
+    db.table("reconciliation_gaps").create(
+        {
+            "reconciliation_id": int,
+            "study_instance_uid": str,
+            "study_date": str,
+            "expected": int,
+            "present": int,
+            "state": str,
+            "attempts": int,
+            "detail": str,
+        },
+        not_null={"reconciliation_id", "study_instance_uid", "expected", "present", "state"},
+    )
+    db.table("reconciliation_gaps").create_index(["reconciliation_id"])
