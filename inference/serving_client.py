@@ -17,6 +17,7 @@ from typing import Any
 import grpc
 import numpy as np
 import numpy.typing as npt
+from google.protobuf.message import DecodeError
 from pydantic import ValidationError
 
 from inference import wire
@@ -109,9 +110,9 @@ class ServingClient:
         request.model_spec.name = self._model_name
         try:
             raw = self._call(MODEL_SERVICE, "GetModelStatus", request.SerializeToString(), timeout_s)
+            reply = _reply("GetModelStatusResponse", raw)
         except ServingError:
             return False
-        reply = serving_message("GetModelStatusResponse").FromString(raw)
         return any(status.state == STATE_AVAILABLE for status in reply.model_version_status)
 
     def spec(self) -> tuple[ModelSpec, int]:
@@ -161,7 +162,7 @@ class ServingClient:
         model_spec = self._model_spec(SPEC_SIGNATURE).SerializeToString()
         request = wire.predict_request_bytes(model_spec, inputs)
         raw = self._call(PREDICTION_SERVICE, "Predict", request, self._timeout_s)
-        return serving_message("PredictResponse").FromString(raw)
+        return _reply("PredictResponse", raw)
 
     def _batches(self, hu: npt.NDArray[np.int16]) -> Iterator[npt.NDArray[np.int16]]:
         slab_bytes = max(1, hu[:1].nbytes)
@@ -256,6 +257,13 @@ def _serving_error(error: grpc.RpcError, model_name: str) -> ServingError:
     return kind(f"the endpoint answered {code.name} for model {model_name}: {details}", code=code.name)
 
 
+def _reply(name: str, raw: bytes) -> Any:
+    try:
+        return serving_message(name).FromString(raw)
+    except DecodeError as error:
+        raise ServingError(f"the endpoint's reply is no {name}; expected one of TF Serving") from error
+
+
 def _float_output(raw: bytes, name: str) -> npt.NDArray[np.float32]:
     """Read one float32 output of a PredictResponse, in place where its form is the usual one."""
     tensor = _wire_output(memoryview(raw), name)
@@ -280,7 +288,7 @@ def _wire_output(raw: memoryview, name: str) -> wire.WireTensor | None:
 
 def _message_output(raw: bytes, name: str) -> npt.NDArray[np.float32]:
     """Read one float32 output by the messages: slower, but any valid form."""
-    reply = serving_message("PredictResponse").FromString(raw)
+    reply = _reply("PredictResponse", raw)
     if name not in reply.outputs:
         raise ServingError(f"the reply has outputs {sorted(reply.outputs)}; expected {name!r}")
     tensor = reply.outputs[name]

@@ -180,7 +180,7 @@ def read_tensor(buffer: memoryview) -> WireTensor | None:
     except MalformedMessage:
         return None
     dtype = found.get(DTYPE, 0)
-    if shape is None or not isinstance(dtype, int):
+    if shape is None or not isinstance(dtype, int) or len(_view(found, FLOAT_VAL)) % 4:
         return None
     return WireTensor(dtype, shape, _view(found, TENSOR_CONTENT), _view(found, FLOAT_VAL))
 

@@ -59,7 +59,7 @@ class ModelServer:
         times = ManagerTimes(settings.poll_interval_s, settings.load_retries, settings.load_retry_interval_s)
         metrics = Metrics()
         self._batches = _batch_scheduler(settings)
-        self.manager = ServableManager(_loader(settings, self._batches, metrics), times)
+        self.manager = ServableManager(model_loader(settings, self._batches, metrics), times)
         reloader = ConfigReloader(self.manager, metrics, settings.models_folder)
         self._api = ServingApi(self.manager, metrics, reloader)
         self._health = health.HealthServicer(experimental_non_blocking=True)
@@ -160,7 +160,9 @@ def _batch_scheduler(settings: ServerSettings) -> BatchScheduler | None:
     return BatchScheduler(read_batching_parameters(settings.batching_parameters_file))
 
 
-def _loader(settings: ServerSettings, batches: BatchScheduler | None, metrics: Metrics) -> Callable[[Path], Servable]:
+def model_loader(
+    settings: ServerSettings, batches: BatchScheduler | None, metrics: Metrics
+) -> Callable[[Path], Servable]:
     """Give the function that loads, and warms up, the version in a folder."""
     threads = SessionThreads(settings.intra_op_threads, settings.inter_op_threads)
 

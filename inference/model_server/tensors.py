@@ -57,7 +57,8 @@ def array_of_wire(tensor: wire.WireTensor) -> Array:
     Raises:
         TensorParsingError: type, shape and content do not fit together.
     """
-    return _array(tensor.dtype, tensor.shape, tensor.content, np.frombuffer(tensor.float_val, "<f4"))
+    floats = tensor.float_val if tensor.dtype == wire.DT_FLOAT else b""  # of other types this field is not looked at
+    return _array(tensor.dtype, tensor.shape, tensor.content, np.frombuffer(floats, "<f4"))
 
 
 def array_of_message(proto: Any) -> Array:

@@ -75,6 +75,14 @@ def test_in_place_and_by_message_are_the_same():
     assert not in_place.flags.owndata
 
 
+def test_values_of_another_type_s_field_are_not_looked_at():
+    proto = TensorProto(dtype=5, tensor_shape={"dim": [{"size": 2}]}, float_val=[7.0, float("nan")])
+
+    in_place = array_of_wire(wire.read_tensor(memoryview(proto.SerializeToString())))
+
+    assert in_place.tolist() == array_of_message(proto).tolist() == [0, 0]
+
+
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=20))
 def test_packed_varints_are_those_of_the_messages(values):
     packed = packed_varints(np.array(values, np.int64)).tobytes()

@@ -102,3 +102,9 @@ def test_no_bytes_crash_the_reader(raw):
 
 def _int32(value: int) -> int:
     return (value + 2**31) % 2**32 - 2**31
+
+
+def test_floats_that_are_cut_short_are_left_to_the_messages():
+    raw = TensorProto(dtype=1).SerializeToString() + b"\x2a\x03abc"  # packed float_val of three bytes
+
+    assert wire.read_tensor(memoryview(raw)) is None
