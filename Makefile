@@ -8,7 +8,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed-from-dev
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test lint types tests debian-packages bench lock clean
+.PHONY: demo test lint types tests debian-packages bench bench-intake prove-intake lock clean
 
 demo: $(STAMP)
 	@$(BIN)/python demo.py $(if $(FROM),--from "$(FROM)") $(if $(ONCE),--once)
@@ -31,6 +31,12 @@ debian-packages:
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.time_to_flag
+
+bench-intake: $(STAMP)
+	$(BIN)/python -m benchmarks.intake
+
+prove-intake: $(STAMP)
+	$(BIN)/python -m tests.dicom_listener.prove_intake --seeds 1000
 
 # The lock files name versions and hashes, never an index.
 lock:

@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -181,6 +182,16 @@ def test_second_listener_on_the_same_folder_is_refused(tmp_path: Path) -> None:
     assert second.returncode == 2
     assert "Another listener uses the storage folder" in second.stderr
     assert process.end(signal.SIGINT) == 0
+
+
+def test_25_seeded_schedules_of_kills_and_faults_lose_nothing() -> None:
+    """`make prove-intake` plays 1,000."""
+    command = [sys.executable, "-m", "tests.dicom_listener.prove_intake", "--seeds", "25"]
+
+    proof = subprocess.run(command, capture_output=True, text=True, timeout=280)
+
+    assert proof.returncode == 0, proof.stdout + proof.stderr
+    assert "0 seeds failed" in proof.stdout
 
 
 def _kill_after(process: ListenProcess, acknowledged: list[Dataset], count: int) -> None:
