@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
@@ -9,7 +10,9 @@ import sys
 import tarfile
 import tomllib
 import zipfile
-from importlib.metadata import packages_distributions
+from collections.abc import Iterator
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -29,6 +32,7 @@ MODULES_OF = {
     "worker": (("inference",), ("inference.model_server", "inference.serve_cli", "inference.extract_messages")),
     "server": (("inference.model_server", "inference.serve_cli"), ()),
     "worklist": (("worklist_ui",), ()),
+    "train": (("training",), ()),
 }
 FRONT = tuple(f"{name}.py" for name in PROJECT["tool"]["setuptools"]["py-modules"])
 PACKAGE_FOLDERS = ("triage", "dicom_listener", "inference", "worklist_ui", "training")
@@ -117,40 +121,67 @@ def compose_text() -> str:
     )
 
 
-ONLY_THE_LOCK = """
-import importlib, importlib.abc, sys
-class NotInTheLock(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {blocked!r}:
-            raise ModuleNotFoundError(f"{{name}} is not in the lock", name=name)
-sys.meta_path.insert(0, NotInTheLock())
-sys.path.insert(0, {root!r})
-for name in {names!r}:
-    importlib.import_module(name)
-"""
-
-
 @pytest.mark.parametrize("extra", MODULES_OF)
 def test_lock_is_enough_for_its_process(extra):
-    """Every module of the process is imported while whatever its lock does not hold cannot be."""
-    locked = {*pins(extra), "ich-triage"}
-    blocked = {
-        top
-        for top, distributions in packages_distributions().items()
-        if not any(canonicalize_name(name) in locked for name in distributions)
-    }
-    own, others = MODULES_OF[extra]
-    names = [name for name in module_names() if name.startswith(own) and not name.startswith(others)]
-    code = ONLY_THE_LOCK.format(blocked=sorted(blocked), root=str(ROOT), names=names)
+    """Whatever the process's modules import, inside functions too, and what these import of ours in turn."""
+    locked, own = set(pins(extra)), our_modules()
+    roots, others = MODULES_OF[extra]
+    names = [name for name in own if name.startswith(roots) and not name.startswith(others)]
 
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    asked = {package for name in reached(names, own) for package in foreign_imports(own[name])}
 
-    assert done.returncode == 0, done.stderr
+    assert names
+    assert sorted(package for package in asked if not distributions_of(package) & locked) == []
 
 
-def module_names() -> list[str]:
-    paths = [path.relative_to(ROOT).with_suffix("") for name in PACKAGE_FOLDERS for path in (ROOT / name).rglob("*.py")]
-    return sorted(".".join(path.parts).removesuffix(".__init__") for path in paths)
+def our_modules() -> dict[str, Path]:
+    paths = [path for name in PACKAGE_FOLDERS for path in (ROOT / name).rglob("*.py")]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+
+
+def reached(names: list[str], own: dict[str, Path]) -> set[str]:
+    """Give these modules and those of ours that they import, over any number of steps."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name in own and name not in found:
+            found.add(name)
+            waiting += imported_names(own[name])
+    return found
+
+
+@cache
+def imported_names(path: Path) -> frozenset[str]:
+    """Give what a module imports by full name; of `from a import b` both `a` and `a.b`, for b may be a module."""
+    names: set[str] = set()
+    for node in running_nodes(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(names)
+
+
+def running_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """Walk a tree without what only type checkers see."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        yield node
+        yield from running_nodes(node)
+
+
+def foreign_imports(path: Path) -> set[str]:
+    tops = {name.partition(".")[0] for name in imported_names(path)}
+    return {top for top in tops if top not in sys.stdlib_module_names and top not in PACKAGE_FOLDERS}
+
+
+packages_distributions = cache(metadata.packages_distributions)  # reads every installed package's file list
+
+
+def distributions_of(package: str) -> set[str]:
+    return {canonicalize_name(name) for name in packages_distributions().get(package, ())}
 
 
 @pytest.fixture(scope="module")
