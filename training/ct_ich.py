@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from training.bleeds import BleedKind
+from training.case import Case
 from training.labelled_scan import LabelledScan
 from triage.errors import ConfigError
 from triage.volume import Volume
@@ -36,9 +38,19 @@ def read_ct_ich(folder: Path, folds: tuple[int, ...] = (0, 1, 2, 3, 4)) -> Itera
     Raises:
         ConfigError: the folder is not ct-ich; names what is missing.
     """
+    for case in ct_ich_cases(folder):
+        if case.fold in folds:
+            yield case.read()
+
+
+def ct_ich_cases(folder: Path) -> Iterator[Case]:
+    """Give the patients, not read yet, with the folds that the set names.
+
+    Raises:
+        ConfigError: the folder is not ct-ich; names what is missing.
+    """
     for patient, rows in _rows_of_patients(folder).items():
-        if int(rows[0]["fold"]) in folds:
-            yield _scan(folder, patient, rows)
+        yield Case(patient, patient, SOURCE, int(rows[0]["fold"]), partial(_scan, folder, patient, rows))
 
 
 def _rows_of_patients(folder: Path) -> dict[str, list[Row]]:
@@ -69,6 +81,7 @@ def _scan(folder: Path, patient: str, rows: list[Row]) -> LabelledScan:
         patient=patient,
         source=SOURCE,
         fold=int(rows[0]["fold"]),
+        licence=LICENCE,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from training.report import Scores
-from training.settings import CtIchSource, PastedSource, RunSettings, SourceSettings
+from training.settings import CtIchSource, PastedSource, PhantomSource, RunSettings, SourceSettings
 from triage.finding import ModelSpec
 
 HEAD = """# Model card: {name}, version {version}
@@ -105,10 +105,12 @@ def _described(source: SourceSettings) -> str:
         return (
             f"bleed-free heads of ct-ich, folds {_listed(source.folds)}, {source.copies} times each with pasted blood"
         )
-    return (
-        f"{source.count} phantoms of seed {source.seed}, {source.bleed_share:.0%} with blood of "
-        f"{source.bleed_ml[0]:g} to {source.bleed_ml[1]:g} mL"
-    )
+    if isinstance(source, PhantomSource):
+        return (
+            f"{source.count} phantoms of seed {source.seed}, {source.bleed_share:.0%} with blood of "
+            f"{source.bleed_ml[0]:g} to {source.bleed_ml[1]:g} mL"
+        )
+    return f"{source.kind}, folds {_listed(source.folds)}"
 
 
 def _listed(folds: tuple[int, ...]) -> str:
