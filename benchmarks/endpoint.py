@@ -44,6 +44,7 @@ console = Console()
 class Server:
     """A running embedded server."""
 
+    pid: int
     port: int
     started_s: float  # from the start of its process to the port
 
@@ -92,7 +93,7 @@ def running_server(models: Path, batching: str | None = None) -> Iterator[Server
             try:
                 assert process.stdout is not None
                 port = json.loads(process.stdout.readline())["grpc_port"]
-                yield Server(port, time.monotonic() - started_s)
+                yield Server(process.pid, port, time.monotonic() - started_s)
             finally:
                 process.terminate()
                 process.wait(30)

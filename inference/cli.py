@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import structlog
 
+from inference.memory import keep_large_blocks
 from triage import logs
 from triage.errors import TriageError
 from triage.settings import Settings, load_settings
@@ -42,6 +43,7 @@ def run(settings: Settings, *, once: bool) -> None:
     from triage.ledger.studies import Studies
     from triage.ledger.work import WorkQueue
 
+    keep_large_blocks()
     options = settings.worker
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -10,6 +10,7 @@ import itertools
 import random
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,6 +22,7 @@ from google.protobuf.message import DecodeError
 from pydantic import ValidationError
 
 from inference import wire
+from inference.circuit import Circuit, CircuitState
 from inference.serving_messages import MODEL_SERVICE, PREDICTION_SERVICE, serving_message
 from triage.errors import ConfigError, ServingError, ServingUnavailable
 from triage.finding import ModelSpec
@@ -48,6 +50,7 @@ TEMPORARY_CODES = frozenset(
 # Predict changes nothing at the endpoint, so a request that was not answered may be sent again. A deadline is not
 # retried: the time that the caller gave is then spent.
 RETRIED_CODES = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED})
+UNREACHABLE_CODES = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
 TOO_LARGE = "larger than max"  # gRPC's words for a message above a limit, under RESOURCE_EXHAUSTED: never temporary
 
 CHANNEL_OPTIONS = (
@@ -88,7 +91,7 @@ class ServingClient:
         self._model_name = model_name
         self._timeout_s = timeout_s
         self._batch_slabs = batch_slabs
-        self._channels = [_channel(target, credentials) for target in _targets(endpoint)]
+        self._endpoints = [_Endpoint(Circuit(target), _channel(target, credentials)) for target in _targets(endpoint)]
         self._turns = itertools.count()
 
     def __enter__(self) -> ServingClient:
@@ -101,8 +104,13 @@ class ServingClient:
 
     def close(self) -> None:
         """Close the connections; calls under way end with an error."""
-        for channel in self._channels:
-            channel.close()
+        for endpoint in self._endpoints:
+            endpoint.channel.close()
+
+    @property
+    def circuits(self) -> dict[str, CircuitState]:
+        """Whether requests go to each endpoint."""
+        return {endpoint.circuit.endpoint: endpoint.circuit.state for endpoint in self._endpoints}
 
     def available(self, timeout_s: float = 2.0) -> bool:
         """Tell whether an endpoint has a version of the model ready; never raises."""
@@ -191,18 +199,44 @@ class ServingClient:
         deadline = time.monotonic() + timeout_s
         waits = iter(RETRY_WAIT_S)
         while True:
+            endpoint = self._next_endpoint()
             try:
-                return self._call_once(f"/{service}/{method}", request, deadline - time.monotonic())
+                return endpoint.call(f"/{service}/{method}", request, deadline - time.monotonic())
             except grpc.RpcError as error:
                 wait_s = next(waits, None) if _may_retry(error) else None
                 if wait_s is None or time.monotonic() + wait_s * 1.5 >= deadline:
                     raise _serving_error(error, self._model_name) from error
                 time.sleep(wait_s * random.uniform(0.5, 1.5))  # noqa: S311  spreads callers, guards no secret
 
-    def _call_once(self, path: str, request: bytes, timeout_s: float) -> bytes:
-        channel = self._channels[next(self._turns) % len(self._channels)]
-        call: Any = channel.unary_unary(path, request_serializer=None, response_deserializer=None)
-        reply: bytes = call(request, timeout=max(timeout_s, 0.001))
+    def _next_endpoint(self) -> _Endpoint:
+        for _ in self._endpoints:
+            endpoint = self._endpoints[next(self._turns) % len(self._endpoints)]
+            if endpoint.circuit.admits():
+                return endpoint
+        raise ServingUnavailable(
+            "no endpoint has answered lately; they are tried again in a moment", code="UNAVAILABLE"
+        )
+
+
+@dataclass(frozen=True)
+class _Endpoint:
+    """A connection, and whether it is used."""
+
+    circuit: Circuit
+    channel: grpc.Channel
+
+    def call(self, path: str, request: bytes, timeout_s: float) -> bytes:
+        """Call a method once, raw bytes both ways."""
+        method: Any = self.channel.unary_unary(path, request_serializer=None, response_deserializer=None)
+        try:
+            reply: bytes = method(request, timeout=max(timeout_s, 0.001))
+        except grpc.RpcError as error:
+            if error.code() in UNREACHABLE_CODES:
+                self.circuit.failed()
+            else:
+                self.circuit.answered()
+            raise
+        self.circuit.answered()
         return reply
 
 
