@@ -368,6 +368,7 @@ def test_worker_command_is_healthy_without_a_model_and_stops(environment, config
     assert not healthy(service, environment, replaced), "a worker that has left is not healthy"
 
 
+@pytest.mark.slow
 def test_health_check_of_the_model_server_asks_for_an_available_version(environment, config, tmp_path):
     """The embedded server answers on its REST port as TF Serving does."""
     service = composed(BASE)["model-server"]
