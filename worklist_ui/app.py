@@ -16,9 +16,10 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from triage.errors import StoreError
 from triage.ledger import Ledger
 from triage.settings import Settings
-from worklist_ui import health, reading_list, sign_in, steps, study, wording
+from worklist_ui import audit_page, health, reading_list, sign_in, steps, study, wording
 from worklist_ui.access import check_access
 from worklist_ui.answers import wants_json
+from worklist_ui.auditing import note_in_audit_trail
 from worklist_ui.dicomweb import cross_origin
 from worklist_ui.dicomweb import retrieve as dicomweb_retrieve
 from worklist_ui.dicomweb import search as dicomweb_search
@@ -77,7 +78,7 @@ def create_app(settings: Settings, ledger: Ledger, *, secret_key: bytes, clock: 
     )
     app.extensions[EXTENSION] = make_services(settings, ledger, clock)
     csrf = CSRFProtect(app)
-    for blueprint in (health.pages, sign_in.pages, reading_list.pages, study.pages, steps.pages):
+    for blueprint in (health.pages, sign_in.pages, reading_list.pages, study.pages, steps.pages, audit_page.pages):
         app.register_blueprint(blueprint)
     for blueprint in PROGRAMS:
         app.register_blueprint(blueprint)
@@ -86,6 +87,7 @@ def create_app(settings: Settings, ledger: Ledger, *, secret_key: bytes, clock: 
     app.before_request(check_access)
     app.after_request(cross_origin.opened)  # runs after the next: the last one registered is the first to run
     app.after_request(_secured)
+    app.after_request(note_in_audit_trail)  # runs before the one above: what was registered last comes first
     app.register_error_handler(CSRFError, _csrf_failed)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(StoreError, _ledger_refused)
@@ -142,6 +144,8 @@ def _secured(response: Response) -> Response:
 
 
 def _csrf_failed(_error: CSRFError) -> ResponseReturnValue:
+    if for_program():
+        return problem(400, "A browser's session sends its page's token as X-CSRFToken; programs show a bearer token.")
     return _problem(400, "This page has expired", "Load it again and repeat what you did; nothing was changed.")
 
 
@@ -167,7 +171,7 @@ def _http_error(error: HTTPException) -> ResponseReturnValue:
 
 def _problem(status: int, title: str, text: str) -> ResponseReturnValue:
     if for_program():
-        return problem(status, text, title=title)
+        return problem(status, text)
     if wants_json():
         return {"answer": "refused", "message": f"{title}. {text}"}, status
     return render_template("problem.html", title=title, text=text, status=status), status

@@ -8,6 +8,7 @@ from io import BytesIO
 import numpy as np
 from pydicom.dataset import FileDataset
 from pydicom.encaps import get_frame
+from pydicom.filewriter import dcmwrite
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
@@ -86,8 +87,10 @@ def _rewritten(ds: FileDataset) -> bytes:
         ds.decode()
         _swap_words(ds)
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.preamble = ds.preamble or bytes(128)
     buffer = BytesIO()
-    ds.save_as(buffer, implicit_vr=False, little_endian=True, enforce_file_format=True, overwrite=True)
+    # force_encoding: pydicom would rather not turn words around; that was done above
+    dcmwrite(buffer, ds, implicit_vr=False, little_endian=True, force_encoding=True)
     return buffer.getvalue()
 
 
