@@ -25,6 +25,7 @@ COMMANDS = {
     "serve": ("inference.serve_cli", "serve", "server", "Serve models as TF Serving does (gRPC and REST)."),
     "worklist": ("worklist_ui.cli", "worklist", "worklist", "Show the reading list in the browser."),
     "users": ("worklist_ui.cli", "users", "worklist", "Manage who may sign in to the worklist."),
+    "audit": ("worklist_ui.audit_cli", "audit", "worklist", "Check and export the audit trail."),
     "train": ("training.cli", "train", "train", "Train, evaluate and export the U-Net."),
     "phantoms": ("training.cli", "phantoms", "train", "Write synthetic head CTs with known bleeds."),
 }

@@ -30,6 +30,7 @@ class Permission(Enum):
     REASSIGN = "give a study to another reader"
     RERUN = "send a study to the model again"
     MANAGE_USERS = "manage users"
+    AUDIT = "see the audit trail"
 
 
 _READER = frozenset({Permission.SEE, Permission.READ})
@@ -38,9 +39,11 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.RADIOLOGIST: _READER,
     Role.SUPERVISOR: _READER | {Permission.REASSIGN, Permission.RERUN},
     Role.TECHNOLOGIST: frozenset({Permission.SEE, Permission.RERUN}),
-    Role.ADMINISTRATOR: frozenset({Permission.SEE, Permission.REASSIGN, Permission.RERUN, Permission.MANAGE_USERS}),
+    Role.ADMINISTRATOR: frozenset(
+        {Permission.SEE, Permission.REASSIGN, Permission.RERUN, Permission.MANAGE_USERS, Permission.AUDIT}
+    ),
     Role.DATA_SCIENTIST: frozenset(),
-    Role.AUDITOR: frozenset(),
+    Role.AUDITOR: frozenset({Permission.AUDIT}),
     Role.SERVICE: frozenset({Permission.SEE}),
 }
 
@@ -53,6 +56,8 @@ ROUTES: dict[str, Permission] = {
     "sign_in.use_link": Permission.ANYBODY,
     "sign_in.leave": Permission.SIGNED_IN,
     "sign_in.home": Permission.SIGNED_IN,
+    "sign_in.nothing": Permission.SIGNED_IN,
+    "audit.show": Permission.AUDIT,
     "reading_list.show": Permission.SEE,
     "reading_list.rows": Permission.SEE,
     "reading_list.stream": Permission.SEE,

@@ -9,6 +9,7 @@ from pathlib import Path
 from flask import current_app
 
 from triage.ledger import Ledger
+from triage.ledger.audit import AuditTrail
 from triage.ledger.feedback import Feedback
 from triage.ledger.image_search import ImageSearch
 from triage.ledger.reading import Reading
@@ -20,6 +21,7 @@ from triage.ledger.work import WorkQueue
 from triage.settings import Settings, WorklistSettings
 from worklist_ui.dicomweb.disclosures import Disclosures
 from worklist_ui.live import LiveList
+from worklist_ui.looks import Looks
 from worklist_ui.rate_limit import RateLimit
 from worklist_ui.shown import Shown
 from worklist_ui.volumes import VolumeCache
@@ -43,10 +45,12 @@ class Services:
     disclosures: Disclosures
     folder: Path  # of the store: what paths in the ledger are below
     queue: WorkQueue
+    audit: AuditTrail
     live: LiveList
     volumes: VolumeCache
     sign_in_rate: RateLimit
     shown: Shown
+    looks: Looks
 
 
 def make_services(settings: Settings, ledger: Ledger, clock: Clock) -> Services:
@@ -64,10 +68,12 @@ def make_services(settings: Settings, ledger: Ledger, clock: Clock) -> Services:
         disclosures=Disclosures(Retrievals(ledger)),
         folder=settings.storage.folder,
         queue=WorkQueue(ledger),
+        audit=AuditTrail(ledger),
         live=LiveList(reading, studies, settings.worklist, clock),
         volumes=VolumeCache(settings.storage.folder, settings.worklist.preview_cache_bytes),
         sign_in_rate=RateLimit(settings.worklist.sign_ins_per_minute, per_s=60.0),
         shown=Shown(),
+        looks=Looks(),
     )
 
 

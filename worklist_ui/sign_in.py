@@ -5,19 +5,21 @@ from __future__ import annotations
 import secrets
 
 import structlog
-from flask import Blueprint, abort, redirect, render_template, request, session, url_for
+from flask import Blueprint, abort, g, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
 
 from triage.errors import StoreError
 from triage.ledger.users import OneTimeLink, User
 from worklist_ui import passwords
-from worklist_ui.access import TOKEN
+from worklist_ui.access import TOKEN, SignedIn
 from worklist_ui.names import USERNAME, USERNAME_RULE
+from worklist_ui.roles import Permission, may
 from worklist_ui.services import services
 
 pages = Blueprint("sign_in", __name__)
 log = structlog.get_logger()
 
+HOMES = {Permission.SEE: "reading_list.show", Permission.AUDIT: "audit.show"}  # the first that a role may see
 WRONG = "This name and password do not fit together."
 TOO_MANY = "Too many tries from your address. Wait a minute."
 
@@ -25,7 +27,16 @@ TOO_MANY = "Too many tries from your address. Wait a minute."
 @pages.get("/")
 def home() -> ResponseReturnValue:
     """Go to the first page that the person's role may see."""
-    return redirect(url_for("reading_list.show"), 303)
+    user: SignedIn = g.user
+    found = (page for permission, page in HOMES.items() if may(user.role, permission))
+    return redirect(url_for(next(found, "sign_in.nothing")), 303)
+
+
+@pages.get("/nothing-here")
+def nothing() -> ResponseReturnValue:
+    """Tell a role that works by programs alone that there is no page for it."""
+    text = "Your role has no pages here; it works with the commands and the programs' addresses."
+    return render_template("problem.html", title="Signed in", text=text, status="")
 
 
 @pages.get("/sign-in")
@@ -123,6 +134,7 @@ def _start_session(user: User, now: float) -> None:
         now - settings.session_hours * 3600, now - settings.session_idle_minutes * 60
     )
     services().users.open_session(session[TOKEN], user.username, now=now)
+    g.signed_in_as = user.username  # for the audit trail: this request began without a user
     log.info("signed_in", username=user.username, role=user.role)
 
 

@@ -341,3 +341,32 @@ def m401_reconciliations(db: Database) -> None:
         not_null={"reconciliation_id", "study_instance_uid", "expected", "present", "state"},
     )
     db.table("reconciliation_gaps").create_index(["reconciliation_id"])
+
+
+@migrations()
+def m203_audit_trail(db: Database) -> None:
+    """Who saw or did what with which patient: rows are added and never changed, each sealed with the one before."""
+    db.table("audit_trail").create(
+        {
+            "audit_id": int,
+            "at": float,
+            "actor": str,
+            "role": str,
+            "action": str,
+            "outcome": int,
+            "peer_host": str,
+            "study_instance_uid": str,
+            "patient_id": str,
+            "detail": str,
+            "seal": str,
+        },
+        pk="audit_id",
+        not_null={"at", "actor", "action", "outcome", "seal"},
+    )
+    db.table("audit_trail").create_index(["study_instance_uid"])
+    db.table("audit_trail").create_index(["actor"])
+    for verb in ("UPDATE", "DELETE"):
+        db.execute(
+            f"CREATE TRIGGER audit_trail_no_{verb.lower()} BEFORE {verb} ON audit_trail"
+            " BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END"
+        )
