@@ -38,7 +38,7 @@ HOMES = {
 SQL = re.compile(
     r"\s*(SELECT\s.+\sFROM|INSERT\s+(OR\s+\w+\s+)?INTO|UPDATE\s\S+\sSET|DELETE\s+FROM|PRAGMA\s)", re.DOTALL
 )
-READS_ENVIRONMENT = frozenset(FRONT)  # pydantic-settings reads it for triage/settings.py
+READS_ENVIRONMENT = frozenset(FRONT) | {"triage/settings.py"}
 WITHOUT_TENSORFLOW = ("training/", "inference/model_server/", "inference/extract_messages.py")
 
 

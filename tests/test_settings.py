@@ -36,6 +36,13 @@ def test_unknown_section_is_an_error_that_lists_the_known_ones(tmp_path: Path) -
         load_settings(written(tmp_path, "[listner]\nport = 104\n"))
 
 
+def test_misspelt_section_in_the_environment_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ICH_TRIAGE_LISTNER__PORT", "104")
+
+    with pytest.raises(ConfigError, match="ICH_TRIAGE_LISTNER__PORT sets nothing; sections known here: listener"):
+        load_settings()
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [

@@ -6,6 +6,7 @@ default here. CONFIGURATION.md lists them all.
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,8 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from triage.errors import ConfigError
+
+ENVIRONMENT_PREFIX = "ICH_TRIAGE_"
 
 
 class StorageSettings(BaseModel, frozen=True, extra="forbid"):
@@ -26,6 +29,17 @@ class StorageSettings(BaseModel, frozen=True, extra="forbid"):
     def ledger_path(self) -> Path:
         """The ledger's file."""
         return self.folder / "ledger.sqlite"
+
+
+class SenderSettings(BaseModel, frozen=True, extra="forbid"):
+    """One sender, by its calling AE title."""
+
+    ae_title: str = Field(min_length=1, max_length=16)  # as it calls itself
+    hosts: tuple[str, ...] = ()  # addresses that it sends from; none: any
+    max_associations: int | None = Field(default=None, ge=1)  # open at once; None: as listener.max_associations
+    quiet_period_s: float | None = Field(default=None, gt=0)  # instead of listener.quiet_period_s
+    priority: str = Field(default="routine", pattern="^(routine|stat)$")  # stat: its studies are read before others
+    character_set: str = ""  # of its texts, e.g. "ISO_IR 144", whatever the images say; empty: as they say
 
 
 class ListenerSettings(BaseModel, frozen=True, extra="forbid"):
@@ -45,6 +59,13 @@ class ListenerSettings(BaseModel, frozen=True, extra="forbid"):
     quiet_period_s: float = Field(default=20.0, gt=0)  # without evidence, a study is complete after this much silence
     cap_s: float = Field(default=60.0, gt=0)  # with something missing, it goes on as partial after this much silence
     head_coverage_mm: float = Field(default=100.0, gt=0)  # along the normal; less is no whole head
+    senders: tuple[SenderSettings, ...] = ()  # what is special about some senders
+    only_known_senders: bool = False  # reject calling AE titles that are not in senders
+    tls_certificate: Path | None = None  # PEM; with it the port speaks TLS and nothing else
+    tls_key: Path | None = None  # PEM, if the key is not in the certificate's file
+    tls_client_ca: Path | None = None  # PEM; with it senders need a certificate that it signed
+    metrics_host: str = "127.0.0.1"  # where metrics and health are served
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)  # HTTP /metrics and /health; None: not at all
 
 
 class ReconcileSettings(BaseModel, frozen=True, extra="forbid"):
@@ -109,7 +130,7 @@ class WorklistSettings(BaseModel, frozen=True, extra="forbid"):
 
     host: str = "127.0.0.1"  # other hosts only behind TLS: certificate here, or a proxy in front
     port: int = Field(default=8080, ge=0, le=65535)  # 0: any free one, printed at start
-    allowed_hosts: tuple[str, ...] = ()  # names by which browsers may ask; empty: localhost and `host`
+    allowed_hosts: tuple[str, ...] = ()  # names by which browsers may ask, beside localhost; empty: `host`
     certificate: Path | None = None  # PEM, with `certificate_key`: serve HTTPS
     certificate_key: Path | None = None  # PEM
     behind_tls_proxy: bool = False  # a proxy ends TLS and sets X-Forwarded-For, -Proto and -Host
@@ -120,7 +141,7 @@ class WorklistSettings(BaseModel, frozen=True, extra="forbid"):
     sign_ins_per_minute: int = Field(default=20, ge=1)  # tries from one address, right or wrong
     link_hours: float = Field(default=24.0, gt=0)  # how long a one-time link may be used
     claim_minutes: float = Field(default=30.0, gt=0)  # a claimed study that is not read is free again after this
-    overtaking_cap_minutes: float | None = Field(default=240.0, gt=0)  # see triage/priority.py; none: no cap
+    overtaking_cap_minutes: float = Field(default=240.0, gt=0)  # flags overtake older studies for so long
     rows_per_page: int = Field(default=100, ge=10, le=500)  # of the list
     open_lists: int = Field(default=250, ge=1)  # browsers that get changes pushed; further ones ask every 2 s
     model_away_after_s: float = Field(default=60.0, gt=0)  # a worker silent, or a study queued, for this long: banner
@@ -153,7 +174,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         frozen=True,
         extra="forbid",
-        env_prefix="ICH_TRIAGE_",
+        env_prefix=ENVIRONMENT_PREFIX,
         env_nested_delimiter="__",
         nested_model_default_partial_update=True,
     )
@@ -189,6 +210,7 @@ def load_settings(config: Path | None = None) -> Settings:
         ConfigError: the file is missing or no TOML, a value does not fit, or a key is unknown (the known ones are
             named).
     """
+    _check_environment()
     try:
         return Settings(**_read_toml(config))
     except ValidationError as error:
@@ -204,6 +226,14 @@ def _read_toml(config: Path | None) -> Mapping[str, Any]:
         raise ConfigError(f"The configuration file cannot be read: {error.strerror}: {config}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"The configuration file is no TOML: {error}.") from error
+
+
+def _check_environment() -> None:
+    """Refuse a variable whose section does not exist: pydantic-settings passes it over in silence."""
+    for name in os.environ:
+        section, separator, _ = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
+        if name.startswith(ENVIRONMENT_PREFIX) and separator and section not in Settings.model_fields:
+            raise ConfigError(f"{name} sets nothing; sections known here: {', '.join(sorted(Settings.model_fields))}.")
 
 
 def _explain(error: ValidationError) -> str:

@@ -103,10 +103,14 @@ def is_over_tls(settings: Settings) -> bool:
 
 
 def trusted_hosts(settings: Settings) -> list[str]:
-    """Give the host names that a request may carry; any other is refused (DNS rebinding)."""
-    named = list(settings.worklist.allowed_hosts)
+    """Give the host names that a request may carry; any other is refused (DNS rebinding).
+
+    Loopback's names always count: a health check on this machine uses them, and no other site can.
+    """
+    named = settings.worklist.allowed_hosts
     wildcard = settings.worklist.host in ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
-    return named or [*LOOPBACK_NAMES, *([] if wildcard else [urlsplit(f"//{settings.worklist.host}").hostname or ""])]
+    own = () if named or wildcard else (urlsplit(f"//{settings.worklist.host}").hostname or "",)
+    return [*LOOPBACK_NAMES, *named, *own]
 
 
 def _give_templates_words(app: Flask) -> None:

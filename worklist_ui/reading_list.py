@@ -110,12 +110,11 @@ def _message(snapshot: Snapshot, query: ListQuery, known: dict[int, int]) -> dic
 
 def _page(snapshot: Snapshot, query: ListQuery) -> ListPage:
     settings = services().settings
-    cap = settings.overtaking_cap_minutes
     return list_page(
         snapshot,
         query,
         rows_per_page=settings.rows_per_page,
-        overtaking_cap_s=None if cap is None else cap * 60,
+        overtaking_cap_s=settings.overtaking_cap_minutes * 60,
     )
 
 

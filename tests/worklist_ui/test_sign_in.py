@@ -154,6 +154,9 @@ class TestBehindTls:
         assert response.headers["Set-Cookie"].startswith("__Host-")
         assert response.headers["Strict-Transport-Security"] == "max-age=31536000"
 
+    def test_health_check_on_this_machine_needs_no_name(self, app):
+        assert app.test_client().get("/health", headers={"Host": "127.0.0.1:8080"}).status_code == 200
+
     def test_another_host_name_is_refused(self, app):
         headers = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"}
 
