@@ -75,12 +75,14 @@ class Arrivals:
             self._changes += 1
             self._changed.notify_all()
 
-    def adopt(self, study_instance_uid: str, *, last_image_at: float) -> None:
+    def adopt(self, study_instance_uid: str, *, last_image_at: float, calling_ae_title: str) -> None:
         """Take over a growing study of the ledger that another process, or this one before a restart, has begun."""
         with self._changed:
             if study_instance_uid not in self._studies:
                 # its association is gone, and not by a release that was seen
-                self._studies[study_instance_uid] = _Study(last_image_at, released_at=last_image_at, aborted=True)
+                self._studies[study_instance_uid] = _Study(
+                    last_image_at, calling_ae_title, released_at=last_image_at, aborted=True
+                )
 
     def growing(self) -> dict[str, Arrival]:
         """Give the studies that are waited for."""
@@ -110,6 +112,11 @@ class Arrivals:
             self._changed.wait_for(lambda: self._changes != seen, timeout_s)
             return self._changes
 
+    def senders(self) -> list[str]:
+        """Give the calling AE title of each open association."""
+        with self._changed:
+            return [item.calling_ae_title for item in self._associations.values()]
+
     def wake(self) -> None:
         """Let `wait` return."""
         with self._changed:
@@ -133,6 +140,7 @@ class Arrivals:
             open_associations=waiting,
             released_at=None if waiting else study.released_at,
             aborted=study.aborted and not waiting,
+            calling_ae_title=study.calling_ae_title,
             longest_gap_s=max(study.gap_s, self._habits.get(study.calling_ae_title, 0.0)),
         )
 

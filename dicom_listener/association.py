@@ -211,6 +211,13 @@ class TriageServer(ThreadedAssociationServer):  # type: ignore[misc]
         """Whether there is room for one more connection."""
         return self.connection_admitted()
 
+    def get_request(self) -> tuple[Any, Any]:
+        """Accept a connection; its TLS handshake is made by its own thread, so that no peer can hold up the others."""
+        connection, address = self.socket.accept()
+        if self.ssl_context is not None:
+            connection = self.ssl_context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
+
     def next_number(self) -> int:
         """Give the next association its number."""
         self._numbers += 1

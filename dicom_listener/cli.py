@@ -41,7 +41,8 @@ def listen(config: Path | None) -> None:
         raise _failure(error, USAGE) from error
     except (OSError, StoreError) as error:
         raise _failure(error, FAILED) from error
-    click.echo(json.dumps({"dicom_port": listener.port}))
+    ports = {"dicom_port": listener.port, "metrics_port": listener.metrics_port}
+    click.echo(json.dumps({name: port for name, port in ports.items() if port is not None}))
     stopping.wait()
     listener.stop()
 

@@ -10,6 +10,7 @@ import structlog
 
 from dicom_listener.arrivals import Arrivals
 from dicom_listener.completion import Arrival, Complete, CompletionRules, judge
+from dicom_listener.metrics import Metrics
 from triage.errors import StoreError
 from triage.ledger.intake import Intake
 
@@ -20,14 +21,29 @@ TICK_S = 0.05  # the shortest wait between two looks: a burst of ending associat
 
 
 class Completer:
-    """Judges each growing study when something has happened to it or its time has come."""
+    """Judges each growing study when something has happened to it or its time has come.
+
+    Args:
+        intake: the ledger.
+        arrivals: which associations bring which studies.
+        rules: gives the rules for the studies of a sender, by its calling AE title.
+        metrics: counts what was queued.
+        clock: seconds since the epoch.
+    """
 
     def __init__(
-        self, intake: Intake, arrivals: Arrivals, rules: CompletionRules, *, clock: Callable[[], float] = time.time
+        self,
+        intake: Intake,
+        arrivals: Arrivals,
+        rules: Callable[[str], CompletionRules],
+        metrics: Metrics,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._intake = intake
         self._arrivals = arrivals
         self._rules = rules
+        self._metrics = metrics
         self._clock = clock
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="completer", daemon=True)
@@ -60,7 +76,9 @@ class Completer:
 
     def _adopt(self) -> None:
         for study in self._intake.receiving():
-            self._arrivals.adopt(study.study_instance_uid, last_image_at=study.last_image_at)
+            self._arrivals.adopt(
+                study.study_instance_uid, last_image_at=study.last_image_at, calling_ae_title=study.calling_ae_title
+            )
 
     def _look(self, *, now: float) -> float:
         """Judge what is due; give when the next one is."""
@@ -73,12 +91,13 @@ class Completer:
         return min((due_at for _, due_at in self._looked.values()), default=now + LOOK_EVERY_S)
 
     def _judge(self, uid: str, arrival: Arrival, *, now: float) -> None:
-        if arrival.open_associations and now < arrival.last_image_at + self._rules.quiet_period_s:
+        rules = self._rules(arrival.calling_ae_title)
+        if arrival.open_associations and now < arrival.last_image_at + rules.quiet_period_s:
             # no verdict but Wait is possible: spare the ledger a look at each image
-            self._looked[uid] = (arrival, arrival.last_image_at + self._rules.quiet_period_s)
+            self._looked[uid] = (arrival, arrival.last_image_at + rules.quiet_period_s)
             return
         instances = self._intake.instances_of(uid)
-        verdict = judge(instances, arrival, self._rules, now=now)
+        verdict = judge(instances, arrival, rules, now=now)
         if not isinstance(verdict, Complete):
             self._looked[uid] = (arrival, verdict.until)
             return
@@ -87,6 +106,7 @@ class Completer:
         )
         self._looked.pop(uid, None)
         if done:
+            self._metrics.count("ich_listener_studies_complete_total", completed_by=verdict.completed_by)
             log.info("study_complete", completed_by=verdict.completed_by, partial=verdict.partial,
                      instances=len(instances), waited_s=round(now - arrival.last_image_at, 3))  # fmt: skip
         if done or not self._still_receiving(uid):

@@ -39,6 +39,7 @@ class Arrival:
         released_at: when the last of its associations ended; None while one is open.
         aborted: that association was aborted or broke off: its sender will try again.
         longest_gap_s: between associations of one study, as this sender has shown.
+        calling_ae_title: of the sender that brought its last images.
     """
 
     last_image_at: float
@@ -46,6 +47,7 @@ class Arrival:
     released_at: float | None = None
     aborted: bool = False
     longest_gap_s: float = 0.0
+    calling_ae_title: str = ""
 
 
 @dataclass(frozen=True)

@@ -87,13 +87,14 @@ class Header:
     patient: PatientHeader
 
 
-def read_header(data: Bytes, transfer_syntax_uid: str, *, total: int | None = None) -> Header:
+def read_header(data: Bytes, transfer_syntax_uid: str, *, total: int | None = None, character_set: str = "") -> Header:
     """Read the header of a data set as it came.
 
     Args:
         data: the data set, or its beginning.
         transfer_syntax_uid: of the presentation context.
         total: bytes of the whole data set if `data` is its beginning.
+        character_set: Specific Character Set to read the texts by, whatever the data set says; empty: as it says.
 
     Raises:
         UnreadableInstance: it does not parse, or ends inside an element.
@@ -104,6 +105,8 @@ def read_header(data: Bytes, transfer_syntax_uid: str, *, total: int | None = No
     if transfer_syntax_uid in DEFLATED:
         data, size = _inflated(data)
     elements = _elements(data, encoding, size)
+    if character_set:
+        elements[CHARACTER_SET] = character_set.encode("ascii", "replace")
     return _header_from(elements, big_endian=encoding.big_endian)
 
 

@@ -6,6 +6,7 @@ import fcntl
 import os
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,16 @@ from dicom_listener.completer import Completer
 from dicom_listener.completion import CompletionRules
 from dicom_listener.contexts import VERIFICATION, supported_contexts
 from dicom_listener.disk import Disk
+from dicom_listener.health import HealthServer
 from dicom_listener.instance_store import InstanceStore
+from dicom_listener.metrics import Metrics
 from dicom_listener.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_listener.receiver import Receiver
 from dicom_listener.recorder import Recorder
 from dicom_listener.recovery import mark_alive, recover
 from dicom_listener.recurring import RecurringLog
+from dicom_listener.senders import Senders
+from dicom_listener.tls import tls_context
 from triage.errors import ConfigError
 from triage.ledger import Ledger
 from triage.ledger.intake import Intake
@@ -33,6 +38,7 @@ from triage.settings import ListenerSettings, Settings
 log = structlog.get_logger()
 recurring = RecurringLog()
 
+WORKING_PARTS = ("accept", "recorder", "completer", "alive")  # names of threads that must never end
 LOCK_FILE = Path("listener.lock")
 ALIVE_EVERY_S = 30.0
 ACCEPT_POLL_S = 0.1  # how soon the accepting loop notices that it is to end
@@ -49,6 +55,7 @@ class Listener:
 
     Attributes:
         port: the TCP port, known once started.
+        metrics_port: that of metrics and health; None: not served.
     """
 
     def __init__(self, settings: Settings, *, disk: Disk | None = None) -> None:
@@ -57,7 +64,10 @@ class Listener:
         self._disk = disk or Disk()
         self._ledger_path = settings.storage.ledger_path
         self._stopping = threading.Event()
+        self._metrics = Metrics()
+        self._health: HealthServer | None = None
         self.port = 0
+        self.metrics_port: int | None = None
 
     def start(self) -> None:
         """Recover from the last end, then open the port.
@@ -84,16 +94,20 @@ class Listener:
         log.info("recovered", leftovers=recovered.leftovers_removed, instances=recovered.orphans_registered,
                  quarantined=recovered.orphans_quarantined)  # fmt: skip
         self._arrivals = Arrivals(gap_max_s=settings.quiet_period_s)
+        self._senders = Senders(settings)
         self._recorder = Recorder(self._intake, store)
         self._receiver = Receiver(
             store,
             self._recorder,
             self._arrivals,
+            self._senders,
+            self._metrics,
             min_free_bytes=settings.min_free_bytes,
             max_object_bytes=settings.max_object_bytes,
         )
-        self._completer = Completer(self._intake, self._arrivals, completion_rules(settings))
+        self._completer = Completer(self._intake, self._arrivals, self._rules_of, self._metrics)
         self._server = self._open_port()
+        self._open_health()
         self._recorder.start()
         self._completer.start()
         self._threads = [
@@ -102,11 +116,15 @@ class Listener:
         ]
         for thread in self._threads:
             thread.start()
+        if self._health is not None:
+            self._health.start()
         log.info("listening", port=self.port)
 
     def stop(self) -> None:
         """Close the port, let what is being sent end or abort it, and end all threads."""
         self._stopping.set()
+        if self._health is not None:
+            self._health.stop()
         self._server.shutdown()
         self._end_associations()
         self._completer.stop()
@@ -128,6 +146,7 @@ class Listener:
             server: TriageServer = _application_entity(settings).make_server(
                 (settings.host, settings.port),
                 ae_title=settings.ae_title,
+                ssl_context=tls_context(settings),
                 contexts=[build_context(VERIFICATION, DEFAULT_TRANSFER_SYNTAXES)],
                 evt_handlers=self._handlers(),
                 server_class=TriageServer,
@@ -138,10 +157,39 @@ class Listener:
                 f"Port {settings.port} on {settings.host} cannot be opened: {error.strerror}. "
                 "Choose another with listener.port, or end what uses it."
             ) from error
+        self._metrics.gauge(
+            "ich_listener_associations_open", "associations open now", lambda: len(self._arrivals.senders())
+        )
+        self._metrics.gauge(
+            "ich_listener_disk_free_bytes", "bytes that may still be written", lambda: self._receiver.free_bytes()
+        )
         server.services = Services(self._receiver, self._arrivals)
         server.connection_admitted = self._connection_admitted
         self.port = server.server_address[1]
         return server
+
+    def _open_health(self) -> None:
+        settings = self._settings
+        if settings.metrics_port is None:
+            return
+        try:
+            address = (settings.metrics_host, settings.metrics_port)
+            self._health = HealthServer(address, self._metrics, self._ailments)
+        except OSError as error:
+            self._server.server_close()
+            raise ConfigError(
+                f"Port {settings.metrics_port} on {settings.metrics_host} cannot be opened for metrics: "
+                f"{error.strerror}. Choose another with listener.metrics_port."
+            ) from error
+        self.metrics_port = self._health.port
+
+    def _ailments(self) -> list[str]:
+        """Give what is wrong with this listener, in words."""
+        alive = [thread.name for thread in threading.enumerate()]
+        ailments = [f"its part '{name}' has ended" for name in WORKING_PARTS if name not in alive]
+        if self._receiver.disk_is_low():
+            ailments.append("the disk is nearly full: images are refused")
+        return ailments
 
     def _handlers(self) -> list[tuple[Any, Any]]:
         return [
@@ -154,20 +202,30 @@ class Listener:
 
     def _on_requested(self, event: Any) -> None:
         association = event.assoc
-        proposed = association.requestor.primitive.presentation_context_definition_list
-        association.acceptor.supported_contexts = supported_contexts(proposed)
+        request = association.requestor.primitive
+        calling = request.calling_ae_title
+        rejection = self._senders.rejection(calling, association.requestor.address, self._arrivals.senders())
+        if rejection is not None:
+            recurring.warning("sender_rejected", reason=rejection.reason, peer_host=association.requestor.address)
+            self._metrics.count("ich_listener_rejections_total", code="/".join(map(str, rejection.code)))
+            association.acse.send_reject(*rejection.code)
+            association.kill()  # waits until it is sent
+            return
+        association.acceptor.supported_contexts = supported_contexts(request.presentation_context_definition_list)
         # before the answer: its first image may come before pynetdicom says that it is established
-        calling = association.requestor.primitive.calling_ae_title
         self._arrivals.association_opened(association.number, calling_ae_title=calling)
 
     def _on_rejected(self, event: Any) -> None:
         primitive = event.assoc.acceptor.primitive
-        log.warning("association_rejected", association=event.assoc.number, peer_host=event.assoc.requestor.address,
-                    code=f"{primitive.result}/{primitive.result_source}/{primitive.diagnostic}")  # fmt: skip
+        code = f"{primitive.result}/{primitive.result_source}/{primitive.diagnostic}"
+        self._metrics.count("ich_listener_rejections_total", code=code)
+        recurring.warning("association_rejected", association=event.assoc.number, peer_host=event.assoc.requestor.address,
+                    code=code)  # fmt: skip
 
     def _on_established(self, event: Any) -> None:
         association = event.assoc
         calling = association.requestor.ae_title
+        self._metrics.count("ich_listener_associations_total")
         log.info("association_opened", association=association.number, calling_ae_title=calling,
                  peer_host=association.requestor.address, contexts=len(association.accepted_contexts))  # fmt: skip
 
@@ -175,7 +233,13 @@ class Listener:
         log.info("association_released", association=event.assoc.number)
 
     def _on_aborted(self, event: Any) -> None:
-        log.warning("association_aborted", association=event.assoc.number)
+        self._metrics.count("ich_listener_aborts_total")
+        recurring.warning("association_aborted", association=event.assoc.number)
+
+    def _rules_of(self, calling_ae_title: str) -> CompletionRules:
+        rules = completion_rules(self._settings)
+        quiet_period_s = self._senders.of(calling_ae_title).quiet_period_s
+        return rules if quiet_period_s is None else replace(rules, quiet_period_s=quiet_period_s)
 
     def _connection_admitted(self) -> bool:
         """Whether one more connection fits; connections without association are bounded as well."""

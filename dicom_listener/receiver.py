@@ -14,8 +14,10 @@ from dicom_listener.header import BadUid, Header, read_header
 from dicom_listener.incoming_data import IncomingData
 from dicom_listener.instance_store import InstanceStore, instance_path
 from dicom_listener.instances import instance_from
+from dicom_listener.metrics import Metrics
 from dicom_listener.part10 import file_header
 from dicom_listener.recorder import Recorder
+from dicom_listener.senders import Senders
 from dicom_listener.statuses import StoreStatus
 from dicom_listener.uids import checked_uid
 from triage.errors import StoreError, UnreadableInstance
@@ -56,6 +58,8 @@ class Receiver:
         store: where the files go.
         recorder: what makes them durable and known.
         arrivals: what completion is judged from.
+        senders: what is set for each of them.
+        metrics: counts statuses, bytes and the time to an answer.
         min_free_bytes: below this much free disk, images are refused before the disk is full.
         max_object_bytes: of one data set.
         clock: seconds since the epoch.
@@ -66,6 +70,8 @@ class Receiver:
         store: InstanceStore,
         recorder: Recorder,
         arrivals: Arrivals,
+        senders: Senders,
+        metrics: Metrics,
         *,
         min_free_bytes: int,
         max_object_bytes: int,
@@ -74,6 +80,8 @@ class Receiver:
         self._store = store
         self._recorder = recorder
         self._arrivals = arrivals
+        self._senders = senders
+        self._metrics = metrics
         self._min_free_bytes = min_free_bytes
         self._max_object_bytes = max_object_bytes
         self._clock = clock
@@ -97,6 +105,20 @@ class Receiver:
             request: the command.
             data: the whole data set.
         """
+        began = time.perf_counter()
+        answer = self._answer(request, data)
+        self._metrics.stored(answer.status, data.size, time.perf_counter() - began)
+        return answer
+
+    def free_bytes(self) -> int:
+        """Give how much may still be written."""
+        return self._store.free_bytes()
+
+    def disk_is_low(self) -> bool:
+        """Whether images are refused for want of room."""
+        return self._store.free_bytes() < self._min_free_bytes
+
+    def _answer(self, request: StoreRequest, data: IncomingData) -> Answer:
         try:
             return self._take(request, data)
         except StoreError as error:
@@ -110,7 +132,12 @@ class Receiver:
         if self._disk_is_low():
             return Answer(StoreStatus.OUT_OF_RESOURCES, "the disk is nearly full")
         try:
-            header = read_header(data.head, request.transfer_syntax_uid, total=data.size)
+            header = read_header(
+                data.head,
+                request.transfer_syntax_uid,
+                total=data.size,
+                character_set=self._senders.of(request.calling_ae_title).character_set,
+            )
             _check_uids(request, header)
         except BadUid as error:
             return self._refuse(request, data, StoreStatus.DOES_NOT_MATCH, str(error))
@@ -135,7 +162,9 @@ class Receiver:
         # before the row: the study must not be judged complete between its last row and this note
         self._arrivals.image(header.study_instance_uid, association=request.association, now=instance.received_at)
         data.keep(path)
-        result = self._recorder.record(Received(instance, header.patient))
+        result = self._recorder.record(
+            Received(instance, header.patient, self._senders.of(request.calling_ae_title).priority)
+        )
         if result is Registered.CONFLICT:
             log.warning("instance_conflict", calling_ae_title=request.calling_ae_title, bytes=data.size)
 

@@ -109,6 +109,7 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         self._idle_timer.start()
         self.assoc._dul_ready.set()
         try:
+            self._shake_hands()
             while not self._kill_thread:
                 self._turn()
         finally:
@@ -120,6 +121,19 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
             if self.assoc.requestor.primitive is None:
                 self.to_user_queue.put(None)  # the association would wait for a request until its time is up
             self.assoc.wake()
+
+    def _shake_hands(self) -> None:
+        """Make the TLS handshake, where there is TLS."""
+        connection = self.socket.socket if self.socket is not None else None
+        if not isinstance(connection, ssl.SSLSocket):
+            return
+        try:
+            connection.settimeout(self.assoc.acse_timeout)
+            connection.do_handshake()
+        except OSError as error:
+            recurring.warning("tls_handshake_failed", association=self.assoc.number, error_type=type(error).__name__)
+            self.socket.close()
+            self._kill_thread = True
 
     def _turn(self) -> None:
         """Do one event, as pynetdicom's own loop does."""

@@ -1,0 +1,76 @@
+"""Metrics and health over HTTP, for the monitoring host."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from dicom_listener.metrics import Metrics
+
+REQUEST_S = 5.0  # a client that says nothing is dropped
+
+
+class HealthServer:
+    """Serves GET /metrics and GET /health.
+
+    Args:
+        address: host and port; port 0 takes a free one.
+        metrics: what /metrics shows.
+        ailments: gives what is wrong, in words; empty: healthy.
+
+    Raises:
+        OSError: the port cannot be opened.
+    """
+
+    def __init__(self, address: tuple[str, int], metrics: Metrics, ailments: Callable[[], list[str]]) -> None:
+        self._server = _Server(address, _Handler)
+        self._server.metrics, self._server.ailments = metrics, ailments
+        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+        self.port = int(self._server.server_address[1])
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop serving."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    metrics: Metrics
+    ailments: Callable[[], list[str]]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = REQUEST_S
+    server: _Server
+
+    def do_GET(self) -> None:
+        """Answer one request."""
+        if self.path == "/metrics":
+            self._answer(HTTPStatus.OK, "text/plain; version=0.0.4; charset=utf-8", self.server.metrics.exposition())
+        elif self.path == "/health":
+            ailments = self.server.ailments()
+            status = HTTPStatus.SERVICE_UNAVAILABLE if ailments else HTTPStatus.OK
+            body = json.dumps({"status": "failing" if ailments else "ok", "reasons": ailments})
+            self._answer(status, "application/json", body + "\n")
+        else:
+            self._answer(HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", "Known here: /metrics and /health.\n")
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is http.server's
+        """Say nothing: a scrape every few seconds is no event."""
+
+    def _answer(self, status: HTTPStatus, content_type: str, text: str) -> None:
+        content = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)

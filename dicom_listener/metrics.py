@@ -1,0 +1,99 @@
+"""What the listener counts, as Prometheus reads it (text exposition format 0.0.4). Never anything of a patient."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+# seconds from the last byte of an image to its answer; 25 ms is the goal at one association
+LATENCY_BOUNDS_S = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+
+Labels = tuple[tuple[str, str], ...]
+
+
+@dataclass
+class _Counter:
+    help: str
+    values: dict[Labels, float] = field(default_factory=lambda: defaultdict(float))
+
+
+class Metrics:
+    """Counters of one listener, and gauges that are asked when somebody looks."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counters = {
+            "ich_listener_instances_total": _Counter("C-STORE requests by status"),
+            "ich_listener_bytes_total": _Counter("bytes of data sets kept"),
+            "ich_listener_associations_total": _Counter("associations accepted"),
+            "ich_listener_rejections_total": _Counter("associations rejected, by result/source/reason"),
+            "ich_listener_aborts_total": _Counter("associations aborted by either side, or broken off"),
+            "ich_listener_studies_complete_total": _Counter("studies queued, by the evidence"),
+        }
+        self._buckets = [0] * (len(LATENCY_BOUNDS_S) + 1)
+        self._seconds = 0.0
+        self._gauges: dict[str, tuple[str, Callable[[], float]]] = {}
+
+    def gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
+        """Let a value be asked for."""
+        self._gauges[name] = (text, value)
+
+    def count(self, name: str, by: float = 1, **labels: str) -> None:
+        """Add to a counter."""
+        with self._lock:
+            self._counters[name].values[tuple(sorted(labels.items()))] += by
+
+    def stored(self, status: int, size_bytes: int, seconds: float) -> None:
+        """Count one C-STORE and the time to its answer."""
+        self.count("ich_listener_instances_total", status=f"0x{status:04X}")
+        if status == 0:
+            self.count("ich_listener_bytes_total", size_bytes)
+        with self._lock:
+            place = next((index for index, bound in enumerate(LATENCY_BOUNDS_S) if seconds <= bound), -1)
+            self._buckets[place] += 1
+            self._seconds += seconds
+
+    def exposition(self) -> str:
+        """Give all of it as text."""
+        with self._lock:
+            lines = [*self._counter_lines(), *self._latency_lines()]
+        for name, (text, value) in self._gauges.items():
+            lines += [f"# HELP {name} {text}", f"# TYPE {name} gauge", f"{name} {value():g}"]
+        return "\n".join(lines) + "\n"
+
+    def value(self, name: str, **labels: str) -> float:
+        """Give a counter's value."""
+        with self._lock:
+            return self._counters[name].values.get(tuple(sorted(labels.items())), 0.0)
+
+    def _counter_lines(self) -> Iterator[str]:
+        for name, counter in self._counters.items():
+            yield f"# HELP {name} {counter.help}"
+            yield f"# TYPE {name} counter"
+            for labels, value in sorted(counter.values.items()):
+                yield f"{name}{_labels_text(dict(labels))} {value:.15g}"
+
+    def _latency_lines(self) -> Iterator[str]:
+        name = "ich_listener_store_seconds"
+        yield f"# HELP {name} seconds from the last byte of an image to its answer"
+        yield f"# TYPE {name} histogram"
+        below = 0
+        for bound, count in zip(LATENCY_BOUNDS_S, self._buckets, strict=False):
+            below += count
+            yield f'{name}_bucket{{le="{bound:g}"}} {below}'
+        yield f'{name}_bucket{{le="+Inf"}} {sum(self._buckets)}'
+        yield f"{name}_sum {self._seconds:.6f}"
+        yield f"{name}_count {sum(self._buckets)}"
+
+
+def _labels_text(labels: Mapping[str, str]) -> str:
+    if not labels:
+        return ""
+    pairs = (f'{key}="{_escaped(value)}"' for key, value in labels.items())
+    return "{" + ",".join(pairs) + "}"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
