@@ -28,6 +28,7 @@ COMMANDS = {
     "audit": ("worklist_ui.audit_cli", "audit", "worklist", "Check and export the audit trail."),
     "train": ("training.cli", "train", "train", "Train, evaluate and export the U-Net."),
     "phantoms": ("training.cli", "phantoms", "train", "Write synthetic head CTs with known bleeds."),
+    "evaluate": ("training.cli", "evaluate", "train", "Score a served model by patient, with intervals."),
 }
 
 

@@ -1,9 +1,10 @@
-"""The commands of training: phantoms and train."""
+"""The commands of training: phantoms, train and evaluate."""
 
 from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ import click
 from triage.errors import ConfigError
 
 if TYPE_CHECKING:
+    from training.evaluation_report import SourceReport
     from training.trainer import Trainer
 
 PUBLISH_HELP = "Then calibrate, score and export as the next version in this folder, e.g. models/ich_unet."
@@ -113,6 +115,35 @@ def publish_run(config: Path, repository: Path) -> None:
         _publish(trainer_of(read_settings(config), say=_say), repository)
     except ConfigError as error:
         raise click.ClickException(str(error)) from error
+
+
+@click.command(epilog="Example: ich-triage evaluate training/ich_unet.toml models/ich_unet/1 --out runs/evaluation")
+@click.argument("config", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("model", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the JSON and HTML reports.")
+def evaluate(config: Path, model: Path, out: Path | None) -> None:
+    """Score MODEL, one version's folder, on the scans that CONFIG lists under `test`, by patient and with intervals."""
+    from training.evaluation_run import evaluate_model
+    from training.settings import read_settings
+
+    try:
+        reports = evaluate_model(read_settings(config), model, out=out, say=_say)
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from error
+    _show(reports)
+
+
+def _show(reports: Sequence[SourceReport]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from training.evaluation_report import rows_of
+
+    for report in reports:
+        table = Table("score", "value (95 % interval)", title=report.name)
+        for name, value in rows_of(report):
+            table.add_row(name, value)
+        Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
 def _publish(trainer: Trainer, repository: Path) -> None:

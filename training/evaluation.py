@@ -69,10 +69,13 @@ def result_of(scan: LabelledSlabs, probability: FloatMap) -> StudyResult:
     )
 
 
-def area_under_curve(positive: Sequence[float], negative: Sequence[float]) -> float:
+def area_under_curve(positive: npt.ArrayLike, negative: npt.ArrayLike) -> float:
     """Give the area under the ROC curve: how often a bleeding study scores above a bleed-free one, ties half."""
-    above = np.asarray(positive)[:, None] - np.asarray(negative)[None, :]
-    return float((above > 0).mean() + 0.5 * (above == 0).mean()) if above.size else float("nan")
+    above, below = np.asarray(positive), np.sort(np.asarray(negative))
+    if not above.size or not below.size:
+        return float("nan")
+    lower, not_higher = np.searchsorted(below, above, "left"), np.searchsorted(below, above, "right")
+    return float((lower + not_higher).sum() / (2 * above.size * below.size))
 
 
 def study_auc(results: Sequence[StudyResult], score: int) -> float:

@@ -76,7 +76,7 @@ def nearest_line(spec: ModelSpec) -> int:
 
 
 def _auc(probability: np.ndarray, bleed: np.ndarray) -> float:
-    return area_under_curve(probability[bleed].tolist(), probability[~bleed].tolist())
+    return area_under_curve(probability[bleed], probability[~bleed])
 
 
 def _slice_dice(results: Sequence[StudyResult], spec: ModelSpec) -> Estimate:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
 from training.evaluation import Network
+from triage.errors import ConfigError
+from triage.finding import ModelSpec
 
 
 def serving_function(served: keras.Model) -> tf.types.experimental.PolymorphicFunction:
@@ -17,6 +21,27 @@ def serving_function(served: keras.Model) -> tf.types.experimental.PolymorphicFu
         return {"probability": tf.sigmoid(served(tf.cast(hu, tf.float32), training=False))}
 
     return tf.function(predict, input_signature=[tf.TensorSpec(served.input_shape, tf.int16, name="hu")])
+
+
+def load_served(folder: Path) -> tuple[Network, ModelSpec]:
+    """Load one exported version: its network as a function of arrays, and what it says of itself.
+
+    Raises:
+        ConfigError: the folder is no version of a model that describes itself.
+    """
+    try:
+        signatures = tf.saved_model.load(str(folder)).signatures
+        described = signatures["spec"](rows=tf.zeros([1], tf.int16))["json"].numpy()[0]
+        spec = ModelSpec.model_validate_json(described)
+        predict = signatures["serving_default"]
+    except (OSError, KeyError, ValueError) as error:
+        raise ConfigError(f"{folder} is no version of a model with the signatures serving_default and spec.") from error
+
+    def network(hu: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
+        probability: npt.NDArray[np.float32] = predict(**{spec.input_name: tf.constant(hu)})[spec.output_name].numpy()
+        return probability
+
+    return network, spec
 
 
 def array_network(served: keras.Model) -> Network:

@@ -50,7 +50,11 @@ def test_one_command_trains_and_publishes(config, tmp_path):
     result = CliRunner().invoke(train, [str(config), "--publish", str(repository)], catch_exceptions=False)
 
     assert result.exit_code == 0, result.output
-    described = tf.saved_model.load(str(repository / "1")).signatures["spec"](rows=tf.constant([0], tf.int16))["json"].numpy()[0]
+    described = (
+        tf.saved_model.load(str(repository / "1"))
+        .signatures["spec"](rows=tf.constant([0], tf.int16))["json"]
+        .numpy()[0]
+    )
     spec = ModelSpec.model_validate(json.loads(described))
     assert (spec.name, spec.rows, spec.context) == ("ich_unet", 48, 1)
     [scores] = json.loads((repository / "scores.json").read_text())
