@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError
 
 from triage.errors import ConfigError
 
@@ -215,6 +216,10 @@ def load_settings(config: Path | None = None) -> Settings:
         return Settings(**_read_toml(config))
     except ValidationError as error:
         raise ConfigError(_explain(error)) from error
+    except SettingsError as error:
+        raise ConfigError(
+            f"A setting of the environment cannot be read: {error}. Lists and tables are JSON."
+        ) from error
 
 
 def _read_toml(config: Path | None) -> Mapping[str, Any]:

@@ -127,7 +127,11 @@ class ListenProcess:
         settings = settings_for(folder, **listener)
         self.environment = os.environ | {
             "ICH_TRIAGE_STORAGE__FOLDER": str(folder),
-            **{f"ICH_TRIAGE_LISTENER__{name.upper()}": str(value) for name, value in settings.listener},
+            **{
+                f"ICH_TRIAGE_LISTENER__{name.upper()}": str(value)
+                for name, value in settings.listener
+                if isinstance(value, (str, int, float))
+            },
         }
         self.port = 0
 
