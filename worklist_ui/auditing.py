@@ -27,6 +27,16 @@ NAMES = {  # what the trail calls it, where the endpoint's own name says too lit
     "reading_list.stream": "view_list",
     "study.show": "view_study",
     "study.slice_image": "view_images",
+    "dicomweb_search.studies": "search_images",
+    "dicomweb_search.series": "search_images",
+    "dicomweb_search.instances": "search_images",
+    "dicomweb_retrieve.instances": "retrieve_instances",
+    "dicomweb_retrieve.metadata": "retrieve_metadata",
+    "dicomweb_retrieve.bulkdata": "retrieve_bulkdata",
+    "dicomweb_retrieve.frames": "retrieve_frames",
+    "dicomweb_retrieve.rendered": "retrieve_pictures",
+    "dicomweb_retrieve.rendered_frame": "retrieve_pictures",
+    "dicomweb_retrieve.thumbnail": "retrieve_pictures",
 }
 log = structlog.get_logger()
 
@@ -63,8 +73,17 @@ def _deed(endpoint: str, status: int) -> Deed:
         peer_host=request.remote_addr or "",
         study_instance_uid=study_uid,
         patient_id=patient_id,
-        detail=request.form.get("reason", "")[:40] or request.form.get("to", "")[:64] if g.get("user") else "",
+        detail=_detail(),
     )
+
+
+def _detail() -> str:
+    user = g.get("user")
+    if user is None:
+        return ""
+    if user.token_id is not None:
+        return f"token {user.token_id}"
+    return request.form.get("reason", "")[:40] or request.form.get("to", "")[:64]
 
 
 def _subject() -> tuple[str, str]:

@@ -22,7 +22,7 @@ def audit_event(record: AuditRecord) -> dict[str, Any]:
         "id": str(record.audit_id),
         "type": _type(deed.action),
         "subtype": [{"system": "urn:ich-triage:action", "code": deed.action}],
-        "action": "R" if deed.action.startswith("view") else "E",
+        "action": "R" if deed.action.startswith(("view", "search", "retrieve")) else "E",
         "recorded": datetime.fromtimestamp(record.at, UTC).isoformat(timespec="milliseconds"),
         "outcome": _outcome(deed.outcome),
         "agent": [_agent(record)],

@@ -82,7 +82,7 @@ def running_worklist(folder: Path, **settings: object) -> Iterator[str]:
             yield f"http://127.0.0.1:{json.loads(said)['worklist_port']}"
         finally:
             process.terminate()
-            process.wait(timeout=30)
+            process.wait(timeout=90)
             process.stdout.close()
 
 

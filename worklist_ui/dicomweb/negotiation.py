@@ -24,6 +24,11 @@ class Wanted:
     transfer_syntax: str
     quality: float
 
+    @property
+    def bare(self) -> bool:
+        """Whether one part without a multipart envelope is asked for; who takes anything gets the envelope."""
+        return not self.multipart and self.media_type != "*/*"
+
     def takes(self, media_type: str) -> bool:
         """Say whether a media type lies in this range."""
         mine, offered = self.media_type.split("/"), media_type.split("/")

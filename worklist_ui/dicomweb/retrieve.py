@@ -42,7 +42,8 @@ from worklist_ui.services import services
 pages = Blueprint("dicomweb_retrieve", __name__, url_prefix="/dicomweb")
 log = structlog.get_logger()
 
-STUDY, SERIES = "/studies/<study>", "/studies/<study>/series/<series>"
+STUDY = "/studies/<study_instance_uid>"  # by this name the audit trail knows which study is meant
+SERIES = f"{STUDY}/series/<series>"
 INSTANCE = f"{SERIES}/instances/<instance>"
 GONE = "There is no such {level} here, or its files are gone."
 MOST_FRAMES = 10_000  # asked for at once
@@ -51,9 +52,9 @@ MOST_FRAMES = 10_000  # asked for at once
 @pages.get(STUDY)
 @pages.get(SERIES)
 @pages.get(INSTANCE)
-def instances(study: str, series: str | None = None, instance: str | None = None) -> Response:
+def instances(study_instance_uid: str, series: str | None = None, instance: str | None = None) -> Response:
     """Give files: as they are stored, or in Explicit VR Little Endian where that is asked for and possible."""
-    known, there = _files(study, series, instance)
+    known, there = _files(study_instance_uid, series, instance)
     wanted = [item for item in wanted_from(request.headers, request.args) if item.takes(DICOM)]
     asked = [item.transfer_syntax for item in wanted]
     encodings = [(item, syntax_for(item.transfer_syntax_uid, asked)) for item in there]
@@ -61,10 +62,10 @@ def instances(study: str, series: str | None = None, instance: str | None = None
     if not given:
         stored = sorted({item.transfer_syntax_uid for item in there})
         abort(406, f"This can be given as {DICOM} with transfer-syntax=* or one of {', '.join(stored)}.")
-    _note(study, "instances")
+    _note(study_instance_uid, "instances")
     status = 200 if len(given) == len(known) else 206
     parts = (_file_part(item, syntax) for item, syntax in given)
-    if len(given) == 1 and not wanted[0].multipart and wanted[0].media_type == DICOM:
+    if len(given) == 1 and wanted[0].bare:
         return single(next(parts), status=status)
     return multipart(parts, DICOM, status=status)
 
@@ -72,70 +73,70 @@ def instances(study: str, series: str | None = None, instance: str | None = None
 @pages.get(f"{STUDY}/metadata")
 @pages.get(f"{SERIES}/metadata")
 @pages.get(f"{INSTANCE}/metadata")
-def metadata(study: str, series: str | None = None, instance: str | None = None) -> Response:
+def metadata(study_instance_uid: str, series: str | None = None, instance: str | None = None) -> Response:
     """Give headers as DICOM JSON; bulk data by address."""
     _choose((JSON, "application/json"))
-    known, there = _files(study, series, instance)
-    _note(study, "metadata")
+    known, there = _files(study_instance_uid, series, instance)
+    _note(study_instance_uid, "metadata")
     body = stream_with_context(array(_metadata_of(item) for item in there))
     return Response(body, status=200 if len(there) == len(known) else 206, content_type=JSON)
 
 
 @pages.get(f"{INSTANCE}/bulkdata/<path:path>")
-def bulkdata(study: str, series: str, instance: str, path: str) -> Response:
+def bulkdata(study_instance_uid: str, series: str, instance: str, path: str) -> Response:
     """Give one binary value, by the address that the metadata has for it; pixels uncompressed."""
     wanted = _wanted(OCTETS)
-    item, ds = _one(study, series, instance)
+    item, ds = _one(study_instance_uid, series, instance)
     element = element_at(ds, path)
     if element is None or not isinstance(element.value, bytes):
         abort(404, "The instance has no binary value there.")
-    _note(study, "bulkdata")
+    _note(study_instance_uid, "bulkdata")
     content = element.value
     if path.upper() == "7FE00010" and UID(item.transfer_syntax_uid).is_encapsulated:
         content = b"".join(_unpacked(ds, number) for number in range(1, frame_count(ds) + 1))
     part = Part(OCTETS, [content], request.base_url)
-    return single(part) if not wanted.multipart and wanted.media_type == OCTETS else multipart([part], OCTETS)
+    return single(part) if wanted.bare else multipart([part], OCTETS)
 
 
 @pages.get(f"{INSTANCE}/frames/<numbers>")
-def frames(study: str, series: str, instance: str, numbers: str) -> Response:
+def frames(study_instance_uid: str, series: str, instance: str, numbers: str) -> Response:
     """Give frames, numbered from 1: uncompressed, or compressed as they are stored."""
-    item, ds = _one(study, series, instance)
+    item, ds = _one(study_instance_uid, series, instance)
     wanted_frames = _frame_numbers(numbers, frame_count(ds))
     wanted, media_type = _frame_encoding(item.transfer_syntax_uid)
-    _note(study, "frames")
+    _note(study_instance_uid, "frames")
     syntax = ExplicitVRLittleEndian if media_type == OCTETS else item.transfer_syntax_uid
     content_type = f"{media_type}; transfer-syntax={syntax}"
     base = request.base_url.removesuffix(numbers)
     contents = [(number, _frame(ds, number, media_type)) for number in wanted_frames]
     parts = [Part(content_type, [content], f"{base}{number}") for number, content in contents]
-    if len(parts) == 1 and not wanted.multipart and wanted.media_type == media_type:
+    if len(parts) == 1 and wanted.bare:
         return single(parts[0])
     return multipart(parts, media_type)
 
 
 @pages.get(f"{INSTANCE}/rendered")
-def rendered(study: str, series: str, instance: str) -> Response:
+def rendered(study_instance_uid: str, series: str, instance: str) -> Response:
     """Draw an instance's first frame."""
-    return _picture(study, series, instance, frame_number=1)
+    return _picture(study_instance_uid, series, instance, frame_number=1)
 
 
 @pages.get(f"{INSTANCE}/frames/<int:frame_number>/rendered")
-def rendered_frame(study: str, series: str, instance: str, frame_number: int) -> Response:
+def rendered_frame(study_instance_uid: str, series: str, instance: str, frame_number: int) -> Response:
     """Draw one frame."""
-    return _picture(study, series, instance, frame_number)
+    return _picture(study_instance_uid, series, instance, frame_number)
 
 
 @pages.get(f"{STUDY}/thumbnail")
 @pages.get(f"{SERIES}/thumbnail")
 @pages.get(f"{INSTANCE}/thumbnail")
-def thumbnail(study: str, series: str | None = None, instance: str | None = None) -> Response:
+def thumbnail(study_instance_uid: str, series: str | None = None, instance: str | None = None) -> Response:
     """Draw a small picture of the middle image."""
     media_type = _choose((rendering.JPEG, rendering.PNG))
-    _, there = _files(study, series, instance)
+    _, there = _files(study_instance_uid, series, instance)
     middle = there[len(there) // 2]
     side = rendering.THUMBNAIL_SIDE
-    return _drawn(study, middle, 1, rendering.Rendering(media_type, viewport=(side, side)))
+    return _drawn(study_instance_uid, middle, 1, rendering.Rendering(media_type, viewport=(side, side)))
 
 
 def _picture(study: str, series: str, instance: str, frame_number: int) -> Response:
@@ -209,7 +210,7 @@ def _metadata_of(item: Instance) -> Attributes:
 def _address(item: Instance) -> str:
     return url_for(
         "dicomweb_retrieve.instances",
-        study=item.study_instance_uid,
+        study_instance_uid=item.study_instance_uid,
         series=item.series_instance_uid,
         instance=item.sop_instance_uid,
         _external=True,

@@ -27,23 +27,24 @@ def studies() -> Response:
 
 
 @pages.get("/series")
-@pages.get("/studies/<study>/series")
-def series(study: str | None = None) -> Response:
+@pages.get("/studies/<study_instance_uid>/series")
+def series(study_instance_uid: str | None = None) -> Response:
     """Search for series, in all studies or in one."""
-    query = _query(Level.SERIES, {"StudyInstanceUID": study})
+    query = _query(Level.SERIES, {"StudyInstanceUID": study_instance_uid})
     found = _found(services().images.series, query)
     given = [
-        series_attributes(item, query, services().folder, _retrieve_url, alone=study is None) for item in found.records
+        series_attributes(item, query, services().folder, _retrieve_url, alone=study_instance_uid is None)
+        for item in found.records
     ]
     return _answer(query, found, given)
 
 
 @pages.get("/instances")
-@pages.get("/studies/<study>/instances")
-@pages.get("/studies/<study>/series/<series>/instances")
-def instances(study: str | None = None, series: str | None = None) -> Response:
+@pages.get("/studies/<study_instance_uid>/instances")
+@pages.get("/studies/<study_instance_uid>/series/<series>/instances")
+def instances(study_instance_uid: str | None = None, series: str | None = None) -> Response:
     """Search for instances, in all studies, in one, or in one series."""
-    query = _query(Level.INSTANCE, {"StudyInstanceUID": study, "SeriesInstanceUID": series})
+    query = _query(Level.INSTANCE, {"StudyInstanceUID": study_instance_uid, "SeriesInstanceUID": series})
     found = _found(services().images.instances, query)
     folder = services().folder
     return _answer(query, found, [instance_attributes(item, query, folder, _retrieve_url) for item in found.records])
@@ -83,4 +84,6 @@ def _answer(query: Query, found: Results[Any], given: list[Attributes]) -> Respo
 
 
 def _retrieve_url(study: str, series: str | None = None, instance: str | None = None) -> str:
-    return url_for("dicomweb_retrieve.instances", study=study, series=series, instance=instance, _external=True)
+    return url_for(
+        "dicomweb_retrieve.instances", study_instance_uid=study, series=series, instance=instance, _external=True
+    )
