@@ -10,9 +10,12 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column, Table
 
 from dicom_listener.listener import Listener
+from dicom_listener.self_check import Check, Grade, has_fault, self_check
 from dicom_listener.sending import Peer, PeerUnreachable, Sent, find_files, send_files, verify
 from triage import logs
 from triage.errors import ConfigError, StoreError
@@ -24,7 +27,8 @@ USAGE = 2
 
 @click.command("listen")
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="Settings, a TOML file.")
-def listen(config: Path | None) -> None:
+@click.option("--check", is_flag=True, help="Try ports, disk, ledger and certificates instead; exit code 1 on a fault.")
+def listen(config: Path | None, check: bool) -> None:
     """Receive images by C-STORE until SIGTERM or Ctrl-C.
 
     One line on stdout says that the port is open: {"dicom_port": 11112}.
@@ -34,6 +38,8 @@ def listen(config: Path | None) -> None:
     try:
         settings = load_settings(config)
         logs.configure(settings.log, process="listener")
+        if check:
+            raise SystemExit(_show(self_check(settings)))
         listener = Listener(settings)
         stopping = _stop_on_signals()
         listener.start()
@@ -96,6 +102,17 @@ def echo(host: str, port: int, called_aet: str, calling_aet: str, timeout_s: flo
     click.echo(f"{called_aet} answers: 0x{status:04X}")
     if status:
         raise SystemExit(FAILED)
+
+
+def _show(checks: list[Check]) -> int:
+    """Print what was tried; give the exit code."""
+    colours = {Grade.GOOD: "green", Grade.DOUBTFUL: "yellow", Grade.FAULT: "red"}
+    table = Table("what", "", Column("found", overflow="fold"), Column("to do", overflow="fold"))
+    for item in checks:
+        table.add_row(escape(item.what), f"[{colours[item.grade]}]{item.grade.value}", escape(item.found),
+                      escape(item.mend))  # fmt: skip
+    Console().print(table)
+    return FAILED if has_fault(checks) else 0
 
 
 def _summary(results: list[Sent]) -> str:

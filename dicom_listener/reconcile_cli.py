@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from dicom_listener.pacs_comparison import Period, default_period
 from dicom_listener.reconcile import Reconciler
@@ -90,10 +91,11 @@ def show(coverage: Coverage, console: Console | None = None) -> None:
         console.print(f"Not finished: {coverage.error}", highlight=False, soft_wrap=True, markup=False)
     if not coverage.gaps:
         return
-    table = Table("study date", "study", "images here", "images in PACS", "state", "why")
+    table = Table("study date", Column("study", overflow="fold"), "images here", "images in PACS", "state",
+                  Column("why", overflow="fold"))  # fmt: skip
     for gap in coverage.gaps:
         table.add_row(gap.study_date, gap.study_instance_uid, str(gap.present), str(gap.expected),
-                      gap.state.value.replace("_", " "), gap.detail)  # fmt: skip
+                      gap.state.value, escape(gap.detail))  # fmt: skip
     console.print(table)
 
 

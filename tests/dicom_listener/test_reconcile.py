@@ -334,7 +334,7 @@ def test_command_says_how_much_is_there_and_exits_by_it(site, tmp_path) -> None:
 
 def _run(config: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "ich_triage", "reconcile", "--config", str(config), "--once"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=200)
 
 
 def test_wrong_option_is_a_usage_error() -> None:
