@@ -1,7 +1,9 @@
 """From raw study scores to a probability and an operating point, both chosen on validation patients.
 
 Rule of the study line: the line that loses least of sensitivity and specificity together (Youden), counted over
-validation studies with every source weighing the same; the middle of the best interval.
+validation studies that are bleed-free or have at least 3 mL of blood, with every source weighing the same; the middle
+of the best interval. Smaller bleeds count in the calibration of the probability, but draw no line: a few voxels of
+theirs weigh less than a false alarm in every third study.
 Rule of the voxel line: the line of best mean Dice over the real slabs with blood, never above the score at the study
 line, so that a flagged study always holds at least one voxel that counts.
 """
@@ -21,9 +23,11 @@ from triage.reading import calibrated, logit, score_at
 
 SLOPE_PRIOR = 0.02  # pulls the slope towards 1 where few studies overlap: separable scores would make it infinite
 SMALLEST_COMPONENT_ML = 0.1  # about a dozen voxels of the grid: less is noise at the edge of a region
+LINE_ML = 3.0  # bleeds from here on draw the study line
 STUDY_RULE = (
-    "study line: best sensitivity plus specificity on validation studies, every source weighing the same, middle of "
-    "the best interval; voxel line: best mean Dice over slabs with blood, not above the score at the study line"
+    f"study line: best sensitivity plus specificity on validation studies of 0 or at least {LINE_ML:g} mL; "
+    "every source weighing the same, middle of the best interval; voxel line: best mean Dice over slabs with blood, "
+    "not above the score at the study line"
 )
 
 Floats = npt.NDArray[np.float64]
@@ -35,11 +39,11 @@ def calibrate(results: Sequence[StudyResult]) -> tuple[Calibration, OperatingPoi
     Args:
         results: validation studies that training never saw, bleeding and bleed-free.
     """
-    weights = source_weights(results)
-    score = best_score(results)
-    calibration = fit_platt(results, weights, score)
-    probabilities = np.array([calibrated(result.scores[score], calibration) for result in results])
-    line = study_line(probabilities, np.array([result.bleed for result in results]), weights)
+    clear = [result for result in results if not result.bleed or result.true_ml >= LINE_ML]
+    score = best_score(clear)
+    calibration = fit_platt(results, source_weights(results), score)
+    probabilities = np.array([calibrated(result.scores[score], calibration) for result in clear])
+    line = study_line(probabilities, np.array([result.bleed for result in clear]), source_weights(clear))
     voxel = min(_best_voxel_line(results), score_at(line, calibration))
     return calibration, OperatingPoint(
         study_probability=round(line, 4),
@@ -57,12 +61,22 @@ def source_weights(results: Sequence[StudyResult]) -> Floats:
 
 
 def best_score(results: Sequence[StudyResult]) -> int:
-    """Choose which of `SCORE_ML` ranks best: best mean area under the curve over sources, the middle of equals."""
+    """Choose which of `SCORE_ML` ranks best: best mean AUC over sources, of equals the widest apart."""
     sources = sorted({result.source.partition(",")[0] for result in results})
     groups = [[result for result in results if result.source.startswith(source)] for source in sources]
     means = [np.nanmean([study_auc(group, score) for group in groups]) for score in range(len(SCORE_ML))]
     best = [score for score, mean in enumerate(means) if mean >= max(means) - 1e-9]
-    return best[len(best) // 2]
+    return max(best, key=lambda score: separation(results, score))
+
+
+def separation(results: Sequence[StudyResult], score: int) -> float:
+    """Give how far bleeding and bleed-free studies lie apart in log odds, in pooled standard deviations."""
+    odds = np.array([logit(result.scores[score]) for result in results])
+    bleed = np.array([result.bleed for result in results])
+    if bleed.all() or not bleed.any():
+        return 0.0
+    spread = np.sqrt((odds[bleed].var() + odds[~bleed].var()) / 2) + 1e-9
+    return float((odds[bleed].mean() - odds[~bleed].mean()) / spread)
 
 
 def fit_platt(results: Sequence[StudyResult], weights: Floats, score: int) -> Calibration:

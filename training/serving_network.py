@@ -15,10 +15,16 @@ from triage.finding import ModelSpec
 
 
 def serving_function(served: keras.Model) -> tf.types.experimental.PolymorphicFunction:
-    """Give the graph of `serving_default`: hu (N, Y, X, C) int16 to probability (N, Y, X) float32."""
+    """Give the graph of `serving_default`: hu (N, Y, X, C) int16 to probability (N, Y, X) float32.
+
+    Each slab is read as it is and as its mirror image, and the logits are averaged: a false alarm seldom comes twice.
+    """
 
     def predict(hu: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"probability": tf.sigmoid(served(tf.cast(hu, tf.float32), training=False))}
+        slabs = tf.cast(hu, tf.float32)
+        straight = served(slabs, training=False)
+        mirrored = tf.reverse(served(tf.reverse(slabs, axis=[2]), training=False), axis=[2])
+        return {"probability": tf.sigmoid((straight + mirrored) / 2.0)}
 
     return tf.function(predict, input_signature=[tf.TensorSpec(served.input_shape, tf.int16, name="hu")])
 
