@@ -219,8 +219,12 @@ class Listener:
         primitive = event.assoc.acceptor.primitive
         code = f"{primitive.result}/{primitive.result_source}/{primitive.diagnostic}"
         self._metrics.count("ich_listener_rejections_total", code=code)
-        recurring.warning("association_rejected", association=event.assoc.number, peer_host=event.assoc.requestor.address,
-                    code=code)  # fmt: skip
+        recurring.warning(
+            "association_rejected",
+            association=event.assoc.number,
+            peer_host=event.assoc.requestor.address,
+            code=code,
+        )
 
     def _on_established(self, event: Any) -> None:
         association = event.assoc

@@ -43,7 +43,7 @@ SUCCESS = 0x0000
 STEPS = ("write", "rename", "sync_folder", "make_folder")
 KINDS = ("kill before", "kill after", "kill inside", "error", "kill later", "none")
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EDQUOT)
-START_S = 20.0
+START_S = 60.0
 Result = TypeVar("Result")
 
 
