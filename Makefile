@@ -38,14 +38,15 @@ bench-intake: $(STAMP)
 prove-intake: $(STAMP)
 	$(BIN)/python -m tests.dicom_listener.prove_intake --seeds 1000
 
-# The lock files name versions and hashes, never an index.
+# The lock files name versions and hashes, never an index. The whole is locked first, the parts take its versions.
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
 lock:
+	$(LOCK) pyproject.toml --all-extras --group dev --output-file requirements/dev.txt
 	for extra in listener worker server worklist train; do \
-	  uv pip compile -q pyproject.toml --extra $$extra --universal --python-version 3.11 --generate-hashes \
-	    --no-emit-index-url --no-header -c requirements/dev.txt -o requirements/$$extra.txt; \
+	  $(LOCK) pyproject.toml --extra $$extra --constraints requirements/dev.txt --output-file requirements/$$extra.txt; \
 	done
-	uv pip compile -q pyproject.toml --all-extras --group dev --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-header -o requirements/dev.txt
+	echo setuptools | $(LOCK) - --constraints requirements/dev.txt --output-file requirements/build.txt
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	@bash requirements/make_venv.sh "$(PYTHON)"
