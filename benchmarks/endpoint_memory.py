@@ -1,6 +1,7 @@
 """Whether the embedded server's memory stays flat: many Predicts, then many changes of version.
 
-`python -m benchmarks.endpoint_memory`. The resident memory of the server's process is read after each tenth of the work.
+`python -m benchmarks.endpoint_memory`. The resident memory of the server's process is read after each tenth of the
+work.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import signal
 import sys
@@ -52,6 +53,8 @@ def serve_until_stopped(settings: ServerSettings) -> None:
     keep_large_blocks()
     from inference.model_server.server import ModelServer  # TensorFlow takes seconds: not before the settings are sound
 
+    gc.collect()
+    gc.freeze()  # TensorFlow's own objects stay in any case: without them, collecting a version's takes milliseconds
     server = ModelServer(settings)
     try:
         ports = server.start(give_up=stop)

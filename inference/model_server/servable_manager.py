@@ -10,11 +10,12 @@ Reference:
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,24 +23,9 @@ import grpc
 import structlog
 
 from inference.model_server.model_config import ModelConfig
-from inference.model_server.model_versions import (
-    ManagedVersion,
-    Phase,
-    Step,
-    aspire,
-    next_step,
-    versions_on_disk,
-    wanted_versions,
-    without_ended,
-)
-from inference.model_server.statuses import (
-    CODES,
-    OK,
-    StatusError,
-    failed_precondition,
-    invalid_argument,
-    not_found,
-)
+from inference.model_server.model_versions import Phase, Step, next_step, versions_on_disk, wanted_versions
+from inference.model_server.served_model import Loaded, ServedModel, VersionStatus
+from inference.model_server.statuses import StatusError, failed_precondition, invalid_argument, not_found
 
 if TYPE_CHECKING:
     from inference.model_server.servable import Servable
@@ -47,7 +33,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 GIVE_UP_POLL_S = 0.2  # how soon a waiting start sees that it shall stop
-START, LOADING, AVAILABLE, UNLOADING, END = 10, 20, 30, 40, 50  # tensorflow.serving.ModelVersionStatus.State
 
 
 @dataclass(frozen=True)
@@ -57,32 +42,6 @@ class ManagerTimes:
     poll_s: float = 1.0
     load_retries: int = 0
     retry_interval_s: float = 60.0
-
-
-@dataclass(frozen=True)
-class VersionStatus:
-    """What GetModelStatus says of one version; `code` is 0, or why it ended."""
-
-    version: int
-    state: int
-    code: int = OK
-    message: str = ""
-
-
-@dataclass
-class _Loaded:
-    servable: Servable
-    users: int = 0
-
-
-@dataclass
-class _Model:
-    config: ModelConfig
-    left_out: bool = False  # no longer configured: unloaded, its statuses stay
-    managed: dict[int, ManagedVersion] = field(default_factory=dict)
-    pending: dict[int, Path] | None = None  # wanted versions that wait for an unload
-    loaded: dict[int, _Loaded] = field(default_factory=dict)
-    statuses: dict[int, VersionStatus] = field(default_factory=dict)
 
 
 class ServableManager:
@@ -98,7 +57,7 @@ class ServableManager:
     def __init__(self, load: Callable[[Path], Servable], times: ManagerTimes) -> None:
         self._load = load
         self._times = times
-        self._models: dict[str, _Model] = {}
+        self._models: dict[str, ServedModel] = {}
         self._labels: Mapping[str, Mapping[str, int]] = {}
         self._changed = threading.Condition()
         self._stopping = False
@@ -128,7 +87,7 @@ class ServableManager:
             for model in self._models.values():
                 model.left_out = True
             for config in configs:
-                model = self._models.setdefault(config.name, _Model(config))
+                model = self._models.setdefault(config.name, ServedModel(config))
                 model.config, model.left_out = config, False
             self._next_poll_s = 0.0  # at once
             self._changed.notify_all()
@@ -175,7 +134,7 @@ class ServableManager:
         """
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         with self._changed:
-            while not (self._stopping or all(self._settled(name) for name in names)):
+            while not (self._stopping or all(self._models[name].settled() for name in names)):
                 if (give_up is not None and give_up.is_set()) or (deadline_s and time.monotonic() > deadline_s):
                     break
                 self._changed.wait(GIVE_UP_POLL_S)
@@ -219,17 +178,8 @@ class ServableManager:
             raise invalid_argument(f"Unrecognized servable version label: {label}")
         return self._labels[name][label]
 
-    def _settled(self, name: str) -> bool:
-        managed = self._models[name].managed.values()
-        return bool(managed) and all(each.phase in (Phase.READY, Phase.ERROR) for each in managed if each.aspired)
-
     def _not_available(self, names: Sequence[str]) -> StatusError:
-        reasons = ""
-        for name in names:
-            for each in self._models[name].statuses.values():
-                if each.state == END and each.code:
-                    code = CODES[each.code].name
-                    reasons += f"{{{{name: {name} version: {each.version}}} due to error: {code}: {each.message}}}, "
+        reasons = "".join(self._models[name].failures() for name in names)
         text = f"{len(names)} model(s) did not become available: {{{reasons}}}"
         return StatusError(grpc.StatusCode.UNKNOWN, text)
 
@@ -262,43 +212,32 @@ class ServableManager:
         stepped = False
         for model in list(self._models.values()):
             with self._changed:
-                self._take_pending(model)
+                model.take_pending()
                 step = next_step(model.managed.values())
             if step is not None and not self._stopping:
                 self._do(model, step)
                 stepped = True
         return stepped
 
-    def _take_pending(self, model: _Model) -> None:
-        model.managed = without_ended(model.managed)
-        if model.pending is None:
-            return
-        managed = aspire(model.managed, model.pending)
-        if managed is None:
-            return
-        for version in managed.keys() - model.managed.keys():
-            model.statuses[version] = VersionStatus(version, START)
-        model.managed, model.pending = without_ended(managed), None
-
-    def _do(self, model: _Model, step: Step) -> None:
+    def _do(self, model: ServedModel, step: Step) -> None:
         if step.load:
             self._load_version(model, step.version)
         else:
             self._unload_version(model, step.version)
 
-    def _load_version(self, model: _Model, version: int) -> None:
+    def _load_version(self, model: ServedModel, version: int) -> None:
         name, path = model.config.name, model.managed[version].path
-        self._note(model, version, Phase.LOADING, LOADING)
+        self._note(model, version, Phase.LOADING)
         started_s = time.monotonic()
         try:
             servable = self._load_with_retries(path)
         except StatusError as error:
             log.error("version_failed", model=name, version=version, code=error.code.name, reason=error.message)
-            self._note(model, version, Phase.ERROR, END, error)
+            self._note(model, version, Phase.ERROR, error)
             return
         with self._changed:
-            model.loaded[version] = _Loaded(servable)
-            self._note(model, version, Phase.READY, AVAILABLE)
+            model.loaded[version] = Loaded(servable)
+            self._note(model, version, Phase.READY)
         log.info("version_available", model=name, version=version, seconds=round(time.monotonic() - started_s, 3))
 
     def _load_with_retries(self, path: Path) -> Servable:
@@ -311,18 +250,21 @@ class ServableManager:
                 self._changed.wait_for(lambda: self._stopping, self._times.retry_interval_s)
         return self._load(path)
 
-    def _unload_version(self, model: _Model, version: int) -> None:
-        self._note(model, version, Phase.UNLOADING, UNLOADING)
+    def _unload_version(self, model: ServedModel, version: int) -> None:
+        self._note(model, version, Phase.UNLOADING)
+        self._when_unused(model, version).close()
+        gc.collect()  # a graph is full of cycles: its memory would else stay until the next full collection
+        self._note(model, version, Phase.DISABLED)
+        log.info("version_unloaded", model=model.config.name, version=version)
+
+    def _when_unused(self, model: ServedModel, version: int) -> Servable:
+        """Take a version from those that requests are given, and wait for the last one that has it."""
         with self._changed:
             held = model.loaded.pop(version)
             self._changed.wait_for(lambda: held.users == 0)
-        held.servable.close()
-        self._note(model, version, Phase.DISABLED, END)
-        log.info("version_unloaded", model=model.config.name, version=version)
+        return held.servable
 
-    def _note(self, model: _Model, version: int, phase: Phase, state: int, error: StatusError | None = None) -> None:
+    def _note(self, model: ServedModel, version: int, phase: Phase, error: StatusError | None = None) -> None:
         with self._changed:
-            model.managed[version] = replace(model.managed[version], phase=phase)
-            code, message = (error.code.value[0], error.message) if error else (OK, "")
-            model.statuses[version] = VersionStatus(version, state, code, message)
+            model.note(version, phase, error)
             self._changed.notify_all()
