@@ -15,8 +15,18 @@ from worklist_ui.roles import ROUTES, Permission
 from worklist_ui.services import services
 
 NOT_NOTED = frozenset(
-    {"static", "health.health", "sign_in.form", "sign_in.link_form", "sign_in.home", "sign_in.nothing"}
+    {
+        "static",
+        "health.health",
+        "sign_in.form",
+        "sign_in.link_form",
+        "sign_in.home",
+        "sign_in.nothing",
+        "api.openapi",
+        "api.reference",
+    }
 )
+LARGEST_ID = 2**63 - 1  # of SQLite; a larger number in an address names no study
 LOOKS = frozenset({"GET", "HEAD", "OPTIONS"})
 NAMES = {  # what the trail calls it, where the endpoint's own name says too little
     "sign_in.enter": "sign_in",
@@ -27,6 +37,9 @@ NAMES = {  # what the trail calls it, where the endpoint's own name says too lit
     "reading_list.stream": "view_list",
     "study.show": "view_study",
     "study.slice_image": "view_images",
+    "api.list_studies": "view_list",
+    "api.events": "view_list",
+    "api.show_study": "view_study",
     "dicomweb_search.studies": "search_images",
     "dicomweb_search.series": "search_images",
     "dicomweb_search.instances": "search_images",
@@ -68,7 +81,9 @@ def _deed(endpoint: str, status: int) -> Deed:
     return Deed(
         actor=user.username if user else g.get("signed_in_as", ""),
         role=user.role.value if user else "",
-        action=NAMES.get(endpoint, endpoint.rpartition(".")[2] if endpoint.startswith("steps.") else endpoint),
+        action=NAMES.get(
+            endpoint, endpoint.rpartition(".")[2] if endpoint.startswith(("steps.", "api.")) else endpoint
+        ),
         outcome=status,
         peer_host=request.remote_addr or "",
         study_instance_uid=study_uid,
@@ -90,6 +105,8 @@ def _subject() -> tuple[str, str]:
     """Give study and patient that the address names."""
     values = request.view_args or {}
     if "study_id" in values:
+        if values["study_id"] > LARGEST_ID:
+            return "", ""
         study = services().studies.by_id(values["study_id"])
     elif "study_instance_uid" in values:
         study = services().studies.by_uid(str(values["study_instance_uid"]))

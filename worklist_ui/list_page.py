@@ -112,36 +112,59 @@ def list_page(snapshot: Snapshot, query: ListQuery, *, rows_per_page: int, overt
 
 
 def summary_of(snapshot: Snapshot, reader: str) -> Summary:
-    """Count the studies of a snapshot."""
-    kept: Summary | None = snapshot.cache.get(("summary", reader))
-    if kept is None:
-        entries = snapshot.entries.values()
-        by_standing = Counter(standing_of(entry) for entry in entries)
-        kept = snapshot.cache["summary", reader] = Summary(
-            received=len(entries),
-            by_standing={standing: by_standing[standing] for standing in Standing},
-            by_view={view: sum(_in_view(entry, view, reader) for entry in entries) for view in VIEWS},
-            unread_flags=sum(entry.urgent and not entry.is_read for entry in entries),
-        )
-    return kept
+    """Count the studies of a snapshot; for all readers at once, and what this one has claimed."""
+    shared = snapshot.once("counts", lambda: _count(snapshot))
+    by_view = {**shared.by_view, "mine": shared.by_reader[reader]}
+    return Summary(shared.received, shared.by_standing, {view: by_view[view] for view in VIEWS}, shared.unread_flags)
+
+
+@dataclass(frozen=True)
+class _Counts:
+    received: int
+    by_standing: Mapping[Standing, int]
+    by_view: Mapping[str, int]
+    by_reader: Counter[str]
+    unread_flags: int
+
+
+def _count(snapshot: Snapshot) -> _Counts:
+    entries = snapshot.entries.values()
+    by_standing = Counter(standing_of(entry) for entry in entries)
+    read = sum(entry.is_read for entry in entries)
+    return _Counts(
+        received=len(entries),
+        by_standing={standing: by_standing[standing] for standing in Standing},
+        by_view={"open": len(entries) - read, "history": read, "all": len(entries)},
+        by_reader=Counter(
+            entry.study.claimed_by for entry in entries if entry.study.reading_state is ReadingState.CLAIMED
+        ),
+        unread_flags=sum(entry.urgent and not entry.is_read for entry in entries),
+    )
 
 
 def _ordered(snapshot: Snapshot, query: ListQuery, overtaking_cap_s: float | None) -> Sequence[Entry]:
     asker = query.reader if query.view == "mine" else ""
     key = ("ordered", query.view, query.standing, query.search, query.sort, query.descending, asker)
-    kept: Sequence[Entry] | None = snapshot.cache.get(key)
-    if kept is None:
-        found = [entry for entry in snapshot.entries.values() if _fits(entry, query)]
-        kept = snapshot.cache[key] = _sorted(found, query, snapshot.at, overtaking_cap_s)
-    return kept
+
+    def order() -> Sequence[Entry]:
+        found = _found(snapshot, query)
+        return _sorted(found, query, snapshot.at, overtaking_cap_s)
+
+    return snapshot.once(key, order)
 
 
-def _fits(entry: Entry, query: ListQuery) -> bool:
-    if not _in_view(entry, query.view, query.reader):
-        return False
-    if query.standing is not None and standing_of(entry) is not query.standing:
-        return False
-    return all(word in _haystack(entry) for word in query.search.casefold().split())
+def _found(snapshot: Snapshot, query: ListQuery) -> list[Entry]:
+    """Give the studies that a query selects, in no order."""
+    found = [entry for entry in snapshot.entries.values() if _in_view(entry, query.view, query.reader)]
+    if query.standing is not None:
+        found = [entry for entry in found if standing_of(entry) is query.standing]
+    words = query.search.casefold().split()
+    if words:
+        texts = snapshot.once(
+            "texts", lambda: {study_id: _haystack(entry) for study_id, entry in snapshot.entries.items()}
+        )
+        found = [entry for entry in found if all(word in texts[entry.study.study_id] for word in words)]
+    return found
 
 
 def _in_view(entry: Entry, view: str, reader: str) -> bool:
@@ -181,6 +204,8 @@ def _by_need(entries: Iterable[Entry], now: float, overtaking_cap_s: float | Non
 
 
 def _by_column(entries: Sequence[Entry], value: Callable[[Entry], Any], *, descending: bool) -> list[Entry]:
-    having = [entry for entry in entries if value(entry) not in (None, "")]
-    lacking = [entry for entry in entries if value(entry) in (None, "")]
-    return sorted(having, key=value, reverse=descending) + lacking
+    valued = [(value(entry), entry) for entry in entries]
+    having = sorted(
+        (pair for pair in valued if pair[0] not in (None, "")), key=lambda pair: pair[0], reverse=descending
+    )
+    return [entry for _, entry in having] + [entry for found, entry in valued if found in (None, "")]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -22,6 +22,7 @@ from triage.study import StudyState
 POLL_S = 0.2  # a change reaches the open lists within this and a page's rendering
 TICK_S = 15.0  # without changes too, as the order depends on how long studies wait
 log = structlog.get_logger()
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,17 @@ class Snapshot:
     at: float
     entries: Mapping[int, Entry]
     away: Away | None
-    cache: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)  # of what pages derive from it
+    _kept: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    _making: threading.RLock = field(default_factory=threading.RLock, compare=False, repr=False)
+
+    def once(self, key: Any, make: Callable[[], T]) -> T:
+        """Give what pages derive from this snapshot, made by the first that asks: the others wait and share it."""
+        if key not in self._kept:
+            with self._making:
+                if key not in self._kept:
+                    self._kept[key] = make()
+        made: T = self._kept[key]
+        return made
 
 
 class LiveList:

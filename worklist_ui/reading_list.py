@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from flask import Blueprint, Response, render_template, request, stream_with_context
@@ -97,14 +98,17 @@ def _message(snapshot: Snapshot, query: ListQuery, known: dict[int, int]) -> dic
     known.clear()
     known.update((entry.study.study_id, entry.change) for entry in page.entries)
     summary = summary_of(snapshot, reader())
+    anybodys = replace(query, reader="")
     return {
         "version": snapshot.version,
         "order": [entry.study.study_id for entry in page.entries],
         "rows": {str(entry.study.study_id): _row(snapshot, entry) for entry in news},
         "flags": summary.unread_flags,
-        "summary": _partial(snapshot, "_summary.html", query, summary=summary, query=query, views=VIEWS),
+        "summary": _partial(
+            snapshot, "_summary.html", (anybodys, summary.by_view["mine"]), summary=summary, query=query, views=VIEWS
+        ),
         "banner": _partial(snapshot, "_banner.html", None, away=snapshot.away),
-        "pager": _partial(snapshot, "_pager.html", query, page=page, query=query),
+        "pager": _partial(snapshot, "_pager.html", query if query.view == "mine" else anybodys, page=page, query=query),
     }
 
 
@@ -120,20 +124,15 @@ def _page(snapshot: Snapshot, query: ListQuery) -> ListPage:
 
 def _row(snapshot: Snapshot, entry: Entry) -> str:
     """Draw one row, once for all who look at it."""
-    mine = entry.study.claimed_by == reader() or entry.study.read_by == reader()
-    key = ("row", entry.study.study_id, reader() if mine else "")
-    if key not in snapshot.cache:
-        snapshot.cache[key] = render_template("_row.html", entry=entry, now=snapshot.at, reader=reader())
-    html: str = snapshot.cache[key]
-    return html
+    mine = reader() if reader() in (entry.study.claimed_by, entry.study.read_by) else ""
+    return snapshot.once(
+        ("row", entry.study.study_id, mine),
+        lambda: render_template("_row.html", entry=entry, now=snapshot.at, reader=reader()),
+    )
 
 
-def _partial(snapshot: Snapshot, template: str, asked: ListQuery | None, **values: Any) -> str:
-    key = (template, asked)
-    if key not in snapshot.cache:
-        snapshot.cache[key] = render_template(template, **values)
-    html: str = snapshot.cache[key]
-    return html
+def _partial(snapshot: Snapshot, template: str, asked: object, **values: Any) -> str:
+    return snapshot.once((template, asked), lambda: render_template(template, **values))
 
 
 def _note_shown(entries: Any) -> None:

@@ -12,6 +12,7 @@ import unicodedata
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import StrEnum
+from functools import lru_cache
 
 from triage.ledger.feedback import Disagreement
 from triage.ledger.reading import Entry
@@ -121,6 +122,7 @@ def clean(text: str | None, longest: int = LONGEST_TEXT) -> str:
     return kept if len(kept) <= longest else kept[: longest - 1] + "…"
 
 
+@lru_cache(maxsize=65_536)  # searching and sorting ask for the same names again and again
 def person(name: str) -> str:
     """Give a PN value (PS3.5 6.2.1.2) as it is read: family name, given names."""
     group = next((part for part in clean(name, 200).split("=") if part.strip("^ ")), "")
