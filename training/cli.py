@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -115,6 +116,42 @@ def publish_run(config: Path, repository: Path) -> None:
         _publish(trainer_of(read_settings(config), say=_say), repository)
     except ConfigError as error:
         raise click.ClickException(str(error)) from error
+
+
+@train.command("board", epilog="Example: ich-triage train board runs")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=int, default=6006, show_default=True, help="Port to listen on; 0 takes a free one.")
+def board(folder: Path, host: str, port: int) -> None:
+    """Open TensorBoard on the runs below FOLDER, until Ctrl-C."""
+    from tensorboard import default, program  # type: ignore[import-untyped]
+
+    server = program.TensorBoard(default.get_plugins())
+    server.configure(argv=[None, "--logdir", str(folder), "--host", host, "--port", str(port)])
+    click.echo(f"TensorBoard: {server.launch()}")
+    threading.Event().wait()
+
+
+@train.command("compare", epilog="Example: ich-triage train compare runs/first runs/ich_unet --out runs/compared.html")
+@click.argument("runs", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Page with the curves.")
+def compare(runs: tuple[Path, ...], out: Path | None) -> None:
+    """Compare RUNS with the first of them: settings, and paired differences by patient with 95 % intervals."""
+    from training.comparison import changed_settings, comparison_page, differences
+    from training.run_record import read_run
+
+    try:
+        records = [read_run(folder) for folder in runs]
+        found = differences(records)
+        if out is not None:
+            out.write_text(comparison_page(records))
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from error
+    for key, values in changed_settings(records).items():
+        click.echo(f"{key}: {' | '.join(values)}")
+    for row in found:
+        verdict = "noise" if row.is_noise else "differs"
+        click.echo(f"{row.second} minus {row.first}, {row.source}, {row.figure}: {row.estimate}, {verdict}")
 
 
 @click.command(epilog="Example: ich-triage evaluate training/ich_unet.toml models/ich_unet/1 --out runs/evaluation")

@@ -27,12 +27,10 @@ from training.evaluation_scores import (
     volume_agreement,
 )
 from training.intervals import Estimate
+from training.svg_plot import plot
 from triage.finding import ModelSpec
 
 THICK_MM = 2.5  # slices from here on count as thick
-PLOT = 260  # pixels a side
-
-Points = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -123,12 +121,11 @@ def page(spec: ModelSpec, version: str, reports: Sequence[SourceReport]) -> str:
 def _section(report: SourceReport) -> str:
     rows = "".join(f"<tr><th>{html.escape(name)}<td>{html.escape(value)}" for name, value in rows_of(report))
     reliable = [(part.probability, part.bleeding.value) for part in report.reliability]
-    most = max((point.false_regions_a_study for point in report.froc), default=1.0) or 1.0
-    found = [(point.false_regions_a_study / most, point.found) for point in report.froc]
+    found = [(point.false_regions_a_study, point.found) for point in report.froc]
     plots = (
-        _plot("ROC of studies: false against true positives", report.roc)
-        + _plot("Reliability: told against observed", reliable)
-        + _plot(f"FROC: false regions a study (0 to {most:.1f}) against bleeds found", found)
+        plot("ROC of studies: false against true positives", {"": report.roc}, diagonal=True)
+        + plot("Reliability: told against observed", {"": reliable}, diagonal=True)
+        + plot("FROC: false regions a study against bleeds found", {"": found})
     )
     return f"<h2>{html.escape(report.name)}</h2><table>{rows}</table>{plots}"
 
@@ -153,17 +150,6 @@ def rows_of(report: SourceReport) -> list[tuple[str, str]]:
         ("missed", "; ".join(report.missed) or "none"),
         ("seconds a study, median", f"{report.median_seconds_a_study:.2f}"),
     ]
-
-
-def _plot(title: str, points: Points) -> str:
-    drawn = [point for point in points if not math.isnan(point[0]) and not math.isnan(point[1])]
-    line = " ".join(f"{x * PLOT:.1f},{(1 - y) * PLOT:.1f}" for x, y in sorted(drawn))
-    return (
-        f"<figure><svg viewBox='-4 -4 {PLOT + 8} {PLOT + 8}' width='{PLOT}' role='img'>"
-        f"<line x1='0' y1='{PLOT}' x2='{PLOT}' y2='0' stroke='#bbb'/>"
-        f"<polyline points='{line}' fill='none' stroke='#06c' stroke-width='2'/></svg>"
-        f"<figcaption>{html.escape(title)}</figcaption></figure>"
-    )
 
 
 def _without_nan(value: Any) -> Any:

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from training.evaluation import SCORE_ML, VOXEL_LINES, StudyResult, evaluate_scans, mean_slice_dice, study_auc
 from training.network import fold_normalisation
+from training.run_record import STEPS_FILE, VALIDATION_FILE, StudyFigures, study_figures, write_studies
 from training.serving_network import array_network
 from training.settings import RunSettings
 from training.shards import read_scans
@@ -77,7 +78,7 @@ class StepLog:
     """The figures of every step, one JSON line each in `steps.jsonl`: what runs are compared by."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "steps.jsonl"
+        self.path = folder / STEPS_FILE
         self.lines: list[str] = []
 
     def step_done(self, report: StepReport) -> None:
@@ -154,10 +155,13 @@ class Validation:
         grid = self.settings.grid
         network = array_network(fold_normalisation(trainer.network, self.settings.network, (grid.rows, grid.columns)))
         figures: dict[str, float] = {}
+        studies: list[StudyFigures] = []
         for folder in self.folders:
             results = evaluate_scans(read_scans(folder), network, self.settings.network.context)
             figures.update(figures_of(results, folder.name.rpartition("-")[0]))
-        with (self.settings.folder / "validation.jsonl").open("a") as file:
+            studies.extend(study_figures(results))
+        write_studies(self.settings.folder, studies)
+        with (self.settings.folder / VALIDATION_FILE).open("a") as file:
             file.write(json.dumps({"step": step, **{name: round(value, 4) for name, value in figures.items()}}) + "\n")
         if self.board is not None:
             self.board.validated(step, figures, None)

@@ -8,6 +8,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from training.observers import Board, StepLog, TerminalProgress, Together, Validation
+from training.run_record import write_settings
 from training.settings import RunSettings, SourceSettings
 from training.shards import convert
 from training.trainer import Trainer, strategy_of
@@ -46,6 +47,7 @@ def train_network(settings: RunSettings, *, resume: bool, say: Callable[[str], N
     validation = convert_sources(settings, settings.validation, say)
     trainer = Trainer(settings, converted, strategy)
     done = _begin(trainer, settings, resume)
+    write_settings(settings)
     say(f"{trainer.network.count_params()} weights, {trainer.replicas} replicas, from step {done}")
     trainer.run(_observers(settings, [folder for _, folder in validation], trainer, done))
     return trainer
