@@ -28,6 +28,7 @@ COMMANDS = {
     "users": ("worklist_ui.cli", "users", "worklist", "Manage who may sign in to the worklist."),
     "audit": ("worklist_ui.audit_cli", "audit", "worklist", "Check and export the audit trail."),
     "train": ("training.cli", "train", "train", "Train, evaluate and export the U-Net."),
+    "data": ("training.data_cli", "data", "train", "Check, convert and preview what training reads."),
     "phantoms": ("training.cli", "phantoms", "train", "Write synthetic head CTs with known bleeds."),
     "evaluate": ("training.cli", "evaluate", "train", "Score a served model by patient, with intervals."),
 }

@@ -177,9 +177,8 @@ def _agreement(scan: LabelledScan) -> _Step | None:
     if drawn.any() and not shown.any():
         return _Step(None, ScanFault.CONTRADICTION, f"{int(drawn.sum())} slices are drawn and none is labelled")
     if bool((shown != drawn).any()):
-        measured = (
-            f"{int((shown & ~drawn).sum())} slices labelled but not drawn, {int((drawn & ~shown).sum())} drawn only"
-        )
+        labelled_only, drawn_only = int((shown & ~drawn).sum()), int((drawn & ~shown).sum())
+        measured = f"{labelled_only} slices labelled and not drawn, {drawn_only} drawn and not labelled"
         return _Step(scan, ScanFault.CONTRADICTION, measured)
     return None
 

@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from training.augmentation import augmented
 from training.settings import RunSettings, SourceSettings
-from training.shards import parse_scan, shard_files
+from training.shards import parse_scan, parse_truth, shard_files, weakly_labelled
+from training.weak_labels import SLAB_BLEEDS
 
 SLABS_A_VISIT = 4  # shown of a scan each time that it is read: a read costs as much as ten slabs
 BLOODY = 5.0  # how much likelier a slab with blood is to be shown than another of the same scan
@@ -23,6 +24,9 @@ def training_batches(
 ) -> tf.data.Dataset:
     """Give the batches of one round: hu (N, Y, X, C) float32 and blood (N, Y, X) float32, without end.
 
+    Where a source has labels without masks, a third tensor says what is known of each slab: (N,) int32 as
+    `weak_labels` counts it.
+
     The seed holds the run's seed and the round, so that a resumed run sees what an unbroken run would have seen.
     """
     seed = _seed(settings.seed, round_number)
@@ -34,12 +38,14 @@ def training_batches(
     slabs = slabs.shuffle(SLABS_SHUFFLED, seed=seed, reshuffle_each_iteration=False)
     batches = slabs.batch(settings.optimiser.batch, drop_remainder=True).enumerate()
     pixel_mm = settings.grid.spacing_mm[2]
+    weak = any(weakly_labelled(folder) for _, folder in converted)
 
-    def change(index: tf.Tensor, slab: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    def change(index: tf.Tensor, slab: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         hu = tf.cast(slab[0], tf.float32)
         blood = tf.cast(slab[1], tf.float32) / 255.0
         step_seed = tf.stack([tf.constant(seed, tf.int32), tf.cast(index, tf.int32)])
-        return augmented(hu, blood, settings.augmentation, settings.optimiser.crop, pixel_mm, step_seed)
+        changed = augmented(hu, blood, settings.augmentation, settings.optimiser.crop, pixel_mm, step_seed)
+        return (*changed, slab[2]) if weak else changed
 
     return batches.map(change, num_parallel_calls=2, deterministic=True).prefetch(2)
 
@@ -61,21 +67,24 @@ def _slabs(files: list[str], context: int, seed: int) -> tf.data.Dataset:
     records = names.interleave(tf.data.TFRecordDataset, cycle_length=min(4, len(files)))
     records = records.shuffle(SCANS_SHUFFLED, seed=seed).enumerate()
 
-    def choose(index: tf.Tensor, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def choose(index: tf.Tensor, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         hu, blood = parse_scan(record)
-        return _chosen(hu, blood, context, tf.stack([tf.constant(seed, tf.int32), tf.cast(index, tf.int32)]))
+        truth = parse_truth(record, tf.shape(hu)[0])
+        return _chosen(hu, blood, truth, context, tf.stack([tf.constant(seed, tf.int32), tf.cast(index, tf.int32)]))
 
     return records.map(choose, num_parallel_calls=2, deterministic=True).unbatch()
 
 
-def _chosen(hu: tf.Tensor, blood: tf.Tensor, context: int, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _chosen(
+    hu: tf.Tensor, blood: tf.Tensor, truth: tf.Tensor, context: int, seed: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Draw some slabs of a scan, those with blood likelier (Gumbel's top-k), each with its neighbours."""
-    bloody = tf.cast(tf.reduce_any(blood > 127, axis=(1, 2)), tf.float32)
+    bloody = tf.cast(tf.reduce_any(blood > 127, axis=(1, 2)) | (truth == SLAB_BLEEDS), tf.float32)
     draw = -tf.math.log(-tf.math.log(tf.random.stateless_uniform(tf.shape(bloody), seed, 1e-6, 1.0 - 1e-6)))
     _, at = tf.math.top_k(draw + bloody * np.log(BLOODY), k=tf.minimum(SLABS_A_VISIT, tf.shape(hu)[0]))
     last = tf.shape(hu)[0] - 1
     neighbours = [tf.gather(hu, tf.clip_by_value(at + step, 0, last)) for step in range(-context, context + 1)]
-    return tf.stack(neighbours, axis=-1), tf.gather(blood, at)
+    return tf.stack(neighbours, axis=-1), tf.gather(blood, at), tf.gather(truth, at)
 
 
 def _seed(run_seed: int, round_number: int) -> int:

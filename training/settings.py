@@ -9,6 +9,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, Field, ValidationError
 
+from training.patients import FOLDS
 from training.source_settings import (
     BhsdSource,
     Cq500Source,
@@ -122,6 +123,7 @@ class OptimiserSettings(BaseModel, frozen=True, extra="forbid"):
     weight_decay: float = Field(default=1e-4, ge=0)
     dice_weight: float = Field(default=1.0, ge=0)
     cross_entropy_weight: float = Field(default=2.0, ge=0)
+    weak_weight: float = Field(default=0.3, ge=0)  # of labels by slice and by study, where sources have no masks
     crop: tuple[int, int] = (176, 160)  # rows and columns shown in training, from the middle of the grid
 
 
@@ -167,6 +169,20 @@ def read_settings(path: Path) -> RunSettings:
         return RunSettings.model_validate(values)
     except ValidationError as error:
         raise ConfigError(f"The configuration {path} is wrong. " + "; ".join(_faults(error))) from error
+
+
+def source_at(kind: str, folder: Path) -> SourceSettings:
+    """Give the source of a kind that lies in a folder, with all its folds.
+
+    Raises:
+        ConfigError: there is no such kind.
+    """
+    kinds = {source.model_fields["kind"].default: source for source in get_args(AnySource)}
+    found = [name for name, source in kinds.items() if "folder" in source.model_fields and name != "pasted"]
+    if kind not in found:
+        raise ConfigError(f"{kind} is no kind of source; known are {', '.join(found)}.")
+    source: SourceSettings = kinds[kind](folder=folder, folds=tuple(range(FOLDS)))
+    return source
 
 
 DRAWING = 2  # counts up when phantoms or pasted blood come out differently: converted ones are then made anew

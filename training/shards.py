@@ -8,20 +8,27 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from training.labelled_scan import LabelledSlabs
+from training.labelled_scan import LabelledSlabs, LabelStrength
 from training.settings import GridSettings, SourceSettings, source_key
 from training.sources import read_source
+from training.weak_labels import truth_codes
 from triage.errors import ConfigError
+from triage.volume import Grid
 
 SCANS_A_SHARD = 16  # about 55 MB of 32 slabs: large reads, and enough files to shuffle and to share among workers
 
 
 def convert(
-    source: SourceSettings, grid: GridSettings, folder: Path, converted: Callable[[int], None] = lambda _count: None
+    source: SourceSettings,
+    grid: GridSettings,
+    folder: Path,
+    converted: Callable[[int], None] = lambda _count: None,
+    read: Callable[[SourceSettings, Grid], Iterable[LabelledSlabs]] = read_source,
 ) -> Path:
     """Convert one source into shards below `folder`, once: what lies there already is used.
 
@@ -33,6 +40,7 @@ def convert(
         grid: what to cut it to.
         folder: of all shards.
         converted: called with the number of scans so far.
+        read: gives the scans of the source on the grid.
 
     Raises:
         ConfigError: the source is not what it claims, or holds no scan.
@@ -43,21 +51,27 @@ def convert(
     beside = target.with_name(f".{target.name}.{os.getpid()}.part")  # workers that share a disk may convert at once
     beside.mkdir(parents=True)
     try:
-        _convert_into(beside, source, grid, converted)
+        _convert_into(beside, source, grid, converted, read)
         _rename(beside, target)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return target
 
 
-def _convert_into(folder: Path, source: SourceSettings, grid: GridSettings, converted: Callable[[int], None]) -> None:
+def _convert_into(
+    folder: Path,
+    source: SourceSettings,
+    grid: GridSettings,
+    converted: Callable[[int], None],
+    read: Callable[[SourceSettings, Grid], Iterable[LabelledSlabs]],
+) -> None:
     """Write shards and, last, what they were made of."""
-    count, digest = _write_shards(read_source(source, grid.grid), folder, converted)
+    roll = Roll()
+    count, digest = _write_shards(roll.of(read(source, grid.grid)), folder, converted)
     if count == 0:
         raise ConfigError(f"The source {source.kind} gave no scan; check its folder and folds.")
-    (folder / "source.json").write_text(
-        json.dumps({"source": json.loads(source.model_dump_json()), "scans": count, "sha256": digest}, indent=2)
-    )
+    content = {"source": json.loads(source.model_dump_json()), "scans": count, "sha256": digest, **roll.content()}
+    (folder / "source.json").write_text(json.dumps(content, indent=2))
 
 
 def _rename(beside: Path, target: Path) -> None:
@@ -77,6 +91,20 @@ def data_sha256(folders: Iterable[Path]) -> str:
     """Give one hash of all converted sources: what a model says it was trained on."""
     digests = sorted(json.loads((folder / "source.json").read_text())["sha256"] for folder in folders)
     return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def weakly_labelled(folder: Path) -> bool:
+    """Say whether a converted source has scans without masks."""
+    strengths = json.loads((folder / "source.json").read_text()).get("strengths", [])
+    return any(strength != LabelStrength.VOXELS for strength in strengths)
+
+
+def patients_in(folder: Path) -> list[tuple[str, str]]:
+    """List (source, patient) of a converted source."""
+    content = json.loads((folder / "source.json").read_text())
+    if "patients" not in content:  # converted before they were listed
+        return sorted({(scan.source, scan.patient) for scan in read_scans(folder)})
+    return [(source, patient) for source, patient in content["patients"]]
 
 
 def read_scans(folder: Path) -> Iterator[LabelledSlabs]:
@@ -101,6 +129,32 @@ def parse_scan(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     hu = tf.reshape(tf.io.decode_raw(parsed["hu"], tf.int16), shape)
     blood = tf.reshape(tf.io.decode_raw(parsed["blood"], tf.uint8), shape)
     return hu, blood
+
+
+def parse_truth(record: tf.Tensor, slabs: tf.Tensor) -> tf.Tensor:
+    """Decode what is known of each slab of a record, (Z,) int32 as `weak_labels` counts it."""
+    parsed = tf.io.parse_single_example(record, {"truth": tf.io.FixedLenFeature([], tf.string, default_value="")})
+    codes = tf.cast(tf.io.decode_raw(parsed["truth"], tf.uint8), tf.int32)
+    return tf.concat([codes, tf.zeros([slabs - tf.shape(codes)[0]], tf.int32)], axis=0)
+
+
+class Roll:
+    """Who is in a source and how its scans are labelled, noted while they stream by."""
+
+    def __init__(self) -> None:
+        self.patients: set[tuple[str, str]] = set()
+        self.strengths: set[str] = set()
+
+    def of(self, scans: Iterable[LabelledSlabs]) -> Iterator[LabelledSlabs]:
+        """Pass scans on and note them."""
+        for scan in scans:
+            self.patients.add((scan.source, scan.patient))
+            self.strengths.add(scan.strength.value)
+            yield scan
+
+    def content(self) -> dict[str, object]:
+        """Give what is kept beside the shards."""
+        return {"patients": sorted(self.patients), "strengths": sorted(self.strengths)}
 
 
 def _write_shards(scans: Iterable[LabelledSlabs], folder: Path, converted: Callable[[int], None]) -> tuple[int, str]:
@@ -148,6 +202,11 @@ def _example_of(scan: LabelledSlabs) -> tf.train.Example:
         "fold": whole(scan.fold),
         "spacing_mm": tf.train.Feature(float_list=tf.train.FloatList(value=scan.spacing_mm)),
     }
+    if scan.strength is not LabelStrength.VOXELS:  # a mask says it all
+        feature["strength"] = text(scan.strength.value)
+        feature["truth"] = raw(truth_codes(scan).astype(np.uint8).tobytes())
+        feature["slab_labels"] = raw(scan.slab_labels.astype(np.uint8).tobytes())
+        feature["study_bleed"] = whole(int(scan.study_bleed))
     return tf.train.Example(features=tf.train.Features(feature=feature))
 
 
@@ -164,4 +223,16 @@ def _scan_of(example: tf.train.Example) -> LabelledSlabs:
         fold=feature["fold"].int64_list.value[0],
         voxel_ml=z * y * x / 1000.0,
         spacing_mm=(z, y, x),
+        **_weak_labels(example),
     )
+
+
+def _weak_labels(example: tf.train.Example) -> dict[str, Any]:
+    feature = example.features.feature
+    if "strength" not in feature:
+        return {}
+    return {
+        "strength": LabelStrength(feature["strength"].bytes_list.value[0].decode()),
+        "slab_labels": np.frombuffer(feature["slab_labels"].bytes_list.value[0], np.uint8).astype(np.bool_),
+        "study_bleed": bool(feature["study_bleed"].int64_list.value[0]),
+    }

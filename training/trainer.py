@@ -21,6 +21,7 @@ from training.losses import cross_entropy, dice_loss, dice_parts
 from training.network import build_network
 from training.pipeline import training_batches
 from training.settings import RunSettings, SourceSettings
+from training.weak_labels import known_logits, weak_loss
 from triage.errors import ConfigError
 
 CHECKPOINTS_KEPT = 3
@@ -142,31 +143,32 @@ class Trainer:
             local = self.replicas // context.num_input_pipelines
             first = context.input_pipeline_id * local
 
-            def own_parts(hu: tf.Tensor, blood: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-                return _parts(hu, self.replicas)[first : first + local], _parts(blood, self.replicas)[
-                    first : first + local
-                ]
+            def own_parts(*tensors: tf.Tensor) -> tuple[tf.Tensor, ...]:
+                return tuple(_parts(tensor, self.replicas)[first : first + local] for tensor in tensors)
 
             return batches if self.replicas == 1 else batches.map(own_parts).unbatch()
 
         return self.strategy.distribute_datasets_from_function(batches_of)
 
-    def _distributed_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> Any:
+    def _distributed_step(self, batch: tuple[tf.Tensor, ...]) -> Any:
         per_replica = self.strategy.run(self._replica_step, args=batch)
         return self.strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)
 
-    def _replica_step(self, hu: tf.Tensor, blood: tf.Tensor) -> tf.Tensor:
+    def _replica_step(self, hu: tf.Tensor, blood: tf.Tensor, truth: tf.Tensor | None = None) -> tf.Tensor:
         """Take one step with this replica's part; its share of (loss, cross-entropy, Dice loss) of the global batch."""
         optimiser = self.settings.optimiser
         with tf.GradientTape() as tape:
             logits = self.network(hu, training=True)
+            weak = 0.0 if truth is None else weak_loss(logits, truth)
+            logits = logits if truth is None else known_logits(logits, truth)
             entropy = cross_entropy(logits, blood)
             parts = dice_parts(logits, blood)
             if self.replicas > 1:
                 parts = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, parts)
             dice = dice_loss(parts)
             # the optimiser adds up the replicas' gradients, so each brings its share of the mean
-            loss = (optimiser.cross_entropy_weight * entropy + optimiser.dice_weight * dice) / self.replicas
+            strong = optimiser.cross_entropy_weight * entropy + optimiser.dice_weight * dice
+            loss = (strong + optimiser.weak_weight * weak) / self.replicas
         gradients = tape.gradient(loss, self.network.trainable_variables)
         self.optimiser.apply(gradients, self.network.trainable_variables)
         return tf.stack([loss, entropy / self.replicas, dice / self.replicas])
