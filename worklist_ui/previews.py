@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from worklist_ui.volumes import PreviewVolume
+from worklist_ui.volumes import PreviewSlice
 
 WARNING = "NOT FOR DIAGNOSIS"
 JPEG_QUALITY = 88  # compressed on purpose: a preview, never a diagnostic image
@@ -35,16 +35,14 @@ PRESETS = (
 )
 
 
-def slice_jpeg(volume: PreviewVolume, slice_index: int, window: Window) -> bytes:
+def slice_jpeg(drawn: PreviewSlice, window: Window) -> bytes:
     """Draw one slice as a grey JPEG with the warning burned in.
 
     Args:
-        volume: what it is cut from.
-        slice_index: from 0, lowest slice.
+        drawn: the slice.
         window: HU that become black to white.
     """
-    grey = windowed(volume.hu[slice_index], window)
-    image = square_pixels(Image.fromarray(grey), volume.spacing_mm[1:])
+    image = square_pixels(Image.fromarray(windowed(drawn.hu, window)), drawn.spacing_mm)
     burn_in(image)
     buffer = BytesIO()
     image.save(buffer, "JPEG", quality=JPEG_QUALITY)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -18,8 +17,8 @@ from worklist_ui.access import reader
 from worklist_ui.answers import GONE
 from worklist_ui.previews import PRESETS, Window, slice_jpeg, slice_of_slab
 from worklist_ui.roles import PERMISSIONS, Permission, Role, may
-from worklist_ui.services import Services, services
-from worklist_ui.volumes import PreviewVolume
+from worklist_ui.services import services
+from worklist_ui.volumes import PreviewSlice
 
 LARGEST_ID = 2**53 - 1  # what a number keeps in JavaScript; beyond SQLite's 2**63 a query would fail
 STUDY_PREFIX = f"/studies/<int(max={LARGEST_ID}):study_id>"
@@ -54,7 +53,7 @@ def show(study_id: int) -> ResponseReturnValue:
     uid = entry.study.study_instance_uid
     analyses = services().studies.analyses_of(uid)
     current = next((analysis for analysis in analyses if not analysis.superseded), None)
-    preview, no_preview = _preview(entry.study, current)
+    preview, no_preview = _preview(current)
     return render_template(
         "study.html",
         entry=entry,
@@ -82,16 +81,18 @@ def slice_image(study_id: int, slice_index: int) -> ResponseReturnValue:
     entry = _entry(study_id)
     analysis = services().studies.current_analysis(entry.study.study_instance_uid)
     window = Window("", _number("width", PRESETS[0].width, HU_WIDTHS), _number("level", PRESETS[0].level, HU_LEVELS))
+    if analysis is None or analysis.finding is None:
+        abort(404, "There is no picture: no series was read.")
     try:
-        volume = _volume(services(), entry.study, analysis)
+        drawn = _slice(entry.study, analysis.finding.series_instance_uid, slice_index)
+    except IndexError:
+        abort(404, "There is no such slice.")
     except (TriageError, OSError) as error:
         log.warning("preview_failed", study_id=study_id, error_type=type(error).__name__)
         abort(404, "There is no picture: the series cannot be read.")
-    if volume is None or slice_index >= len(volume.hu):
-        abort(404, "There is no such slice.")
     # Private to this browser, and only while the list stays open: scrolling back costs nothing.
     return Response(
-        slice_jpeg(volume, slice_index, window),
+        slice_jpeg(drawn, window),
         mimetype="image/jpeg",
         headers={"Cache-Control": "private, max-age=300"},
     )
@@ -147,38 +148,25 @@ def _readers() -> list[str]:
     ]
 
 
-def _preview(study: Study, analysis: Analysis | None) -> tuple[Preview | None, str]:
-    """Give what the preview shows, or why there is none; begins to read the volume meanwhile."""
+def _preview(analysis: Analysis | None) -> tuple[Preview | None, str]:
+    """Give what the preview shows, or why there is none."""
     if analysis is None:
         return None, "No series has been chosen yet."
     if analysis.finding is None:
         return None, "No series was read."
     chosen = next((choice for choice in analysis.series_choices if choice.chosen), None)
     slices = chosen.slices if chosen else analysis.finding.slab_count
-    found = services()
-    threading.Thread(target=_read_ahead, args=(found, study, analysis), daemon=True).start()
     keys = (slice_of_slab(slab, analysis.finding.slab_count, slices) for slab in analysis.finding.key_slabs)
     return Preview(slices, tuple(keys)), ""
 
 
-def _read_ahead(found: Services, study: Study, analysis: Analysis) -> None:
-    """Read the volume while the browser reads the page; whoever asks for a picture hears of errors."""
-    try:
-        _volume(found, study, analysis)
-    except (TriageError, OSError):
-        log.info("preview_not_ready", study_id=study.study_id)
-
-
-def _volume(found: Services, study: Study, analysis: Analysis | None) -> PreviewVolume | None:
-    if analysis is None or analysis.finding is None:
-        return None
-    series_uid = analysis.finding.series_instance_uid
+def _slice(study: Study, series_instance_uid: str, slice_index: int) -> PreviewSlice:
     instances = [
         instance
-        for instance in found.studies.instances_of(study.study_instance_uid)
-        if instance.series_instance_uid == series_uid
+        for instance in services().studies.instances_of(study.study_instance_uid)
+        if instance.series_instance_uid == series_instance_uid
     ]
-    return found.volumes.volume(series_uid, instances)
+    return services().volumes.slice_of(series_instance_uid, instances, slice_index)
 
 
 def _number(name: str, default: float, bounds: tuple[float, float]) -> float:

@@ -1,18 +1,26 @@
-"""The volumes behind the previews, read from the stored instances and kept in memory up to a bound."""
+"""The volumes behind the previews, read from the stored instances and kept in memory up to a bound.
+
+The first picture does not wait for the whole series: until the volume is in memory, a slice of an untilted series is
+read alone.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from triage.ct_series import read_series, read_volume
+from triage.ct_series import SeriesHeader, read_series, read_volume, sort_slices, tilt_degrees
+from triage.errors import TriageError, UnsuitableSeries
 from triage.study import Instance
+
+UPRIGHT_DEGREES = 0.5  # below it a slice lies where it lies in the volume: nothing is shifted
+Key = tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -21,6 +29,14 @@ class PreviewVolume:
 
     hu: npt.NDArray[np.int16]
     spacing_mm: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class PreviewSlice:
+    """One slice, (Y, X) int16 HU, and its spacing (y, x) in mm."""
+
+    hu: npt.NDArray[np.int16]
+    spacing_mm: tuple[float, float]
 
 
 class VolumeCache:
@@ -34,50 +50,94 @@ class VolumeCache:
     def __init__(self, storage_folder: Path, most_bytes: int) -> None:
         self._folder = storage_folder
         self._most_bytes = most_bytes
-        self._kept: OrderedDict[tuple[str, int], PreviewVolume] = OrderedDict()
+        self._kept: OrderedDict[Key, PreviewVolume] = OrderedDict()
+        self._headers: OrderedDict[Key, SeriesHeader] = OrderedDict()
+        self._reading: dict[Key, threading.Lock] = {}
         self._lock = threading.Lock()
-        self._reading: dict[tuple[str, int], threading.Lock] = {}
 
-    def volume(self, series_instance_uid: str, instances: Sequence[Instance]) -> PreviewVolume:
-        """Give one series' volume, from memory or from the disk.
+    def slice_of(self, series_instance_uid: str, instances: Sequence[Instance], slice_index: int) -> PreviewSlice:
+        """Give one slice of a series; reads the whole of it meanwhile, for the ones that are asked for next.
 
         Args:
             series_instance_uid: the series.
             instances: of the series, all of them; their number is part of the key, so late images are read anew.
+            slice_index: from 0, lowest first.
 
         Raises:
+            IndexError: there is no such slice.
             UnreadableInstance: a file cannot be parsed.
             UnsuitableSeries: no geometry, or pixels that cannot be decoded.
             OSError: a file is gone.
         """
         key = (series_instance_uid, len(instances))
+        found = self._find(key)
+        if found is None:
+            alone = self._read_alone(key, instances, slice_index)
+            if alone is not None:
+                threading.Thread(target=self._read_ahead, args=(key, instances), daemon=True).start()
+                return alone
+            found = self._volume(key, instances)
+        return PreviewSlice(found.hu[slice_index], found.spacing_mm[1:])
+
+    def _volume(self, key: Key, instances: Sequence[Instance]) -> PreviewVolume:
         with self._lock:
             reading = self._reading.setdefault(key, threading.Lock())
         with reading:  # of two requests for one volume, one reads and the other waits
             found = self._find(key)
             if found is None:
-                found = self._read(series_instance_uid, instances)
+                volume = read_volume(self._header(key, instances))
+                found = PreviewVolume(np.rint(volume.hu).astype(np.int16), volume.spacing_mm)
                 self._keep(key, found)
         with self._lock:
             self._reading.pop(key, None)
         return found
 
-    def _find(self, key: tuple[str, int]) -> PreviewVolume | None:
+    def _read_ahead(self, key: Key, instances: Sequence[Instance]) -> None:
+        with self._lock:
+            if key in self._reading:
+                return
+        try:
+            self._volume(key, instances)
+        except (TriageError, OSError):
+            return  # whoever asks for a slice that cannot be read alone hears of it
+
+    def _read_alone(self, key: Key, instances: Sequence[Instance], slice_index: int) -> PreviewSlice | None:
+        """Read one slice with a neighbour, which fixes the direction; None where only the whole will do."""
+        series = self._header(key, instances)
+        ordered, _ = sort_slices(series)
+        if slice_index >= len(ordered):
+            raise IndexError(slice_index)
+        if tilt_degrees(series) > UPRIGHT_DEGREES:
+            return None
+        first = min(slice_index, len(ordered) - 2)
+        try:
+            pair = read_volume(replace(series, slices=tuple(ordered[first : first + 2])))
+        except UnsuitableSeries:
+            return None  # two slices may lack the air or bone that the whole head has
+        return PreviewSlice(np.rint(pair.hu[slice_index - first]).astype(np.int16), pair.spacing_mm[1:])
+
+    def _header(self, key: Key, instances: Sequence[Instance]) -> SeriesHeader:
+        with self._lock:
+            kept = self._headers.get(key)
+        if kept is not None:
+            return kept
+        series = read_series([self._folder / item.path for item in instances])
+        found = next((item for item in series if item.series_instance_uid == key[0] and not item.is_localizer), None)
+        if found is None:
+            raise FileNotFoundError("the series has no images in the store")
+        with self._lock:
+            self._headers[key] = found
+            if len(self._headers) > 256:  # a few kB each
+                self._headers.popitem(last=False)
+        return found
+
+    def _find(self, key: Key) -> PreviewVolume | None:
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
             return self._kept.get(key)
 
-    def _read(self, series_instance_uid: str, instances: Sequence[Instance]) -> PreviewVolume:
-        paths = [self._folder / item.path for item in instances]
-        axial = [series for series in read_series(paths) if not series.is_localizer]
-        chosen = next((series for series in axial if series.series_instance_uid == series_instance_uid), None)
-        if chosen is None:
-            raise FileNotFoundError("the series has no images in the store")
-        volume = read_volume(chosen)
-        return PreviewVolume(np.rint(volume.hu).astype(np.int16), volume.spacing_mm)
-
-    def _keep(self, key: tuple[str, int], volume: PreviewVolume) -> None:
+    def _keep(self, key: Key, volume: PreviewVolume) -> None:
         if volume.hu.nbytes > self._most_bytes:
             return
         with self._lock:
