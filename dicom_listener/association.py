@@ -122,6 +122,8 @@ class TriageAssociation(Association):  # type: ignore[misc]
             self._wake.clear()
             self._reactor_checkpoint.wait()
             self._is_paused = False
+            if not self._reactor_checkpoint.is_set():
+                continue  # it has just gone out: its answer is not ours to take
             self._serve_waiting()
             if self._has_ended():
                 return

@@ -8,7 +8,7 @@ from pydicom.uid import UID
 from pynetdicom import AllStoragePresentationContexts
 from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
 
-from dicom_listener.contexts import FIRST_CHOICE, VERIFICATION
+from dicom_listener.contexts import FIRST_CHOICE, STORAGE_COMMITMENT, VERIFICATION
 from dicom_listener.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from triage.settings import ListenerSettings
 
@@ -45,9 +45,9 @@ def _overview() -> Iterator[str]:
     yield ""
     yield "Written by `ich-triage conformance` from the configuration; do not edit."
     yield ""
-    yield "ich-triage receives images by C-STORE and answers C-ECHO. It sends nothing on this port."
+    yield "ich-triage receives images by C-STORE, commits to them, and answers C-ECHO."
     yield ""
-    services = [("Verification", "no", "yes"), ("Storage", "no", "yes")]
+    services = [(name, "no", "yes") for name in ("Verification", "Storage", "Storage Commitment Push Model")]
     yield from _table(("network service", "user (SCU)", "provider (SCP)"), services)
     yield ""
 
@@ -85,7 +85,7 @@ def _contexts() -> Iterator[str]:
     yield "classes, retired storage classes and transfer syntaxes not listed are accepted as well, as nothing is"
     yield "decoded on the way in. Other services of the Standard are rejected (abstract syntax not supported)."
     yield ""
-    abstract = [(_name(uid), f"`{uid}`") for uid in (UID(VERIFICATION), *storage_classes())]
+    abstract = [(_name(uid), f"`{uid}`") for uid in (UID(VERIFICATION), UID(STORAGE_COMMITMENT), *storage_classes())]
     yield from _table(("abstract syntax", "UID"), abstract)
     yield ""
     yield from _table(("transfer syntax", "UID"), [(_name(uid), f"`{uid}`") for uid in transfer_syntaxes()])
@@ -100,6 +100,12 @@ def _storage(settings: ListenerSettings) -> Iterator[str]:
     yield f"Below {settings.min_free_bytes} bytes of free disk images are refused before anything is written."
     yield ""
     yield from _table(("status", "meaning", "when"), [(f"0x{code}", meaning, when) for code, meaning, when in STATUSES])
+    yield ""
+    yield "## Storage commitment"
+    yield ""
+    yield "Each instance is judged by its row and its file: kept, no such object instance (0x0112), or class and"
+    yield "instance conflict (0x0119). The report goes out on the association of the request while that is open, else"
+    yield "on a new one to the sender's `commitment_port`, again and again for a day."
     yield ""
     yield "## Character sets"
     yield ""

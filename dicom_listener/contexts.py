@@ -11,6 +11,7 @@ from pynetdicom.sop_class import uid_to_service_class
 from dicom_listener.uids import checked_uid
 
 VERIFICATION = "1.2.840.10008.1.1"
+STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"  # Push Model
 PUBLIC = "1.2.840.10008."
 PUBLIC_STORAGE = "1.2.840.10008.5.1.4.1.1."  # retired storage classes, and those newer than pynetdicom, are here
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
@@ -33,8 +34,8 @@ def supported_contexts(requested: Iterable[PresentationContext]) -> list[Present
 
 
 def is_taken(abstract_syntax: str) -> bool:
-    """Whether a SOP class is taken: Verification, storage, and any that nobody has said is something else."""
-    return abstract_syntax == VERIFICATION or is_storage(abstract_syntax)
+    """Whether a SOP class is taken: Verification, Storage Commitment, storage, and any of unknown use."""
+    return abstract_syntax in (VERIFICATION, STORAGE_COMMITMENT) or is_storage(abstract_syntax)
 
 
 def is_storage(sop_class_uid: str) -> bool:

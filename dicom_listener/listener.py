@@ -16,6 +16,7 @@ from pynetdicom._globals import DEFAULT_TRANSFER_SYNTAXES
 
 from dicom_listener.arrivals import Arrivals
 from dicom_listener.association import Services, TriageEntity, TriageRequestHandler, TriageServer
+from dicom_listener.commitment import CommitmentService
 from dicom_listener.completer import Completer
 from dicom_listener.completion import CompletionRules
 from dicom_listener.contexts import VERIFICATION, supported_contexts
@@ -32,13 +33,14 @@ from dicom_listener.senders import Senders
 from dicom_listener.tls import tls_context
 from triage.errors import ConfigError
 from triage.ledger import Ledger
+from triage.ledger.commitments import Commitments
 from triage.ledger.intake import Intake
 from triage.settings import ListenerSettings, Settings
 
 log = structlog.get_logger()
 recurring = RecurringLog()
 
-WORKING_PARTS = ("accept", "recorder", "completer", "alive")  # names of threads that must never end
+WORKING_PARTS = ("accept", "recorder", "completer", "commitment", "alive")  # names of threads that must never end
 LOCK_FILE = Path("listener.lock")
 ALIVE_EVERY_S = 30.0
 ACCEPT_POLL_S = 0.1  # how soon the accepting loop notices that it is to end
@@ -106,10 +108,14 @@ class Listener:
             max_object_bytes=settings.max_object_bytes,
         )
         self._completer = Completer(self._intake, self._arrivals, self._rules_of, self._metrics)
+        self._commitment = CommitmentService(
+            Commitments(self._ledger), self._folder, self._senders, ae_title=settings.ae_title
+        )
         self._server = self._open_port()
         self._open_health()
         self._recorder.start()
         self._completer.start()
+        self._commitment.start()
         self._threads = [
             threading.Thread(target=self._server.serve_forever, args=(ACCEPT_POLL_S,), name="accept", daemon=True),
             threading.Thread(target=self._mark_alive, name="alive", daemon=True),
@@ -128,6 +134,7 @@ class Listener:
         self._server.shutdown()
         self._end_associations()
         self._completer.stop()
+        self._commitment.stop()
         self._recorder.stop()
         for thread in self._threads:
             thread.join()
@@ -198,6 +205,7 @@ class Listener:
             (evt.EVT_ESTABLISHED, self._on_established),
             (evt.EVT_RELEASED, self._on_released),
             (evt.EVT_ABORTED, self._on_aborted),
+            (evt.EVT_N_ACTION, self._commitment.asked),
         ]
 
     def _on_requested(self, event: Any) -> None:

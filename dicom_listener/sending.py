@@ -213,7 +213,7 @@ def _application_entity(peer: Peer, timeout_s: float) -> AE:
 
 
 def _associate(ae: AE, peer: Peer, wanted: Sequence[tuple[str, str]]) -> Association:
-    _check_reachable(peer)
+    check_reachable(peer)
     contexts = [build_context(sop_class, syntax) for sop_class, syntax in wanted]
     association = ae.associate(peer.host, peer.port, contexts=contexts, ae_title=peer.called_ae_title)
     if not association.is_established:
@@ -222,7 +222,7 @@ def _associate(ae: AE, peer: Peer, wanted: Sequence[tuple[str, str]]) -> Associa
     return association
 
 
-def _check_reachable(peer: Peer) -> None:
+def check_reachable(peer: Peer) -> None:
     """Try the port first: pynetdicom would only say that there is no association, and leave its socket open."""
     try:
         socket.create_connection((peer.host, peer.port), CONNECT_S).close()

@@ -40,6 +40,7 @@ class SenderSettings(BaseModel, frozen=True, extra="forbid"):
     max_associations: int | None = Field(default=None, ge=1)  # open at once; None: as listener.max_associations
     quiet_period_s: float | None = Field(default=None, gt=0)  # instead of listener.quiet_period_s
     priority: str = Field(default="routine", pattern="^(routine|stat)$")  # stat: its studies are read before others
+    commitment_port: int | None = Field(default=None, ge=1, le=65535)  # where it takes storage commitment reports
     character_set: str = ""  # of its texts, e.g. "ISO_IR 144", whatever the images say; empty: as they say
 
 

@@ -370,3 +370,33 @@ def m203_audit_trail(db: Database) -> None:
             f"CREATE TRIGGER audit_trail_no_{verb.lower()} BEFORE {verb} ON audit_trail"
             " BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END"
         )
+
+
+@migrations()
+def m102_commitments(db: Database) -> None:
+    """What senders asked to be committed to, and whether they have been told."""
+    db.table("commitments").create(
+        {
+            "commitment_id": int,
+            "transaction_uid": str,
+            "ae_title": str,
+            "host": str,
+            "result": str,
+            "attempts": int,
+            "requested_at": float,
+            "next_at": float,
+            "told_at": float,
+            "gave_up_at": float,
+        },
+        pk="commitment_id",
+        not_null={"transaction_uid", "ae_title", "host", "result", "attempts", "requested_at", "next_at"},
+    )
+    db.table("commitments").create_index(["told_at", "gave_up_at", "next_at"])
+
+
+@migrations()
+def m204_saved_views(db: Database) -> None:
+    """Views of the list that readers keep."""
+    db.table("saved_views").create(
+        {"username": str, "name": str, "query": str}, pk=("username", "name"), not_null={"query"}
+    )
