@@ -27,7 +27,8 @@ LOBAR_SITES_MM = (  # x (mirrored at random), y, z in head coordinates; where sp
     (22, 46, -36),  # cerebellum
 )
 EDH_ASPECT = (0.30, 0.50)  # thickness over radius: a lens
-SDH_ASPECT = (0.15, 0.28)  # a crescent; thinner than about 4 mm it would drown in the blur of the skull
+SDH_ASPECT = (0.10, 0.25)  # a crescent
+SDH_THINNEST_MM = 6.0  # in its middle: thinner ones drown in the skull, whose edge a 5 mm slice smears
 
 
 class BleedKind(StrEnum):
@@ -114,7 +115,8 @@ def _epidural(spaces: HeadSpaces, volume_ml: float, rng: np.random.Generator) ->
 
 
 def _subdural(spaces: HeadSpaces, volume_ml: float, rng: np.random.Generator) -> tuple[FloatField, BoolField]:
-    aspect = rng.uniform(*SDH_ASPECT)
+    thick_enough = (np.pi * SDH_THINNEST_MM**3 / (1500.0 * volume_ml)) ** 0.5
+    aspect = max(rng.uniform(*SDH_ASPECT), thick_enough)
     radius_mm = (1500.0 * volume_ml / (np.pi * aspect)) ** (1 / 3)  # flatter, fourth power: 2 pi r^2 t / 3
     if rng.random() < 0.2:
         return _parafalcine(spaces, radius_mm, rng)

@@ -15,7 +15,7 @@ from training.head_spaces import BoolField, FloatField, HeadSpaces
 from training.smooth_noise import smooth_noise
 
 AIR, FAT, MUSCLE, SKIN = -1000.0, -85.0, 52.0, 20.0  # HU
-WHITE, GREY, CSF, DURA, SINUS = 28.0, 37.0, 8.0, 50.0, 56.0
+WHITE, GREY, CSF, DURA, SINUS = 28.0, 37.0, 8.0, 47.0, 50.0
 DIPLOE, TABLE = 650.0, 1350.0
 
 
@@ -239,10 +239,10 @@ def _draw_dense_traps(
     falx = (np.abs(x + wobble) < rng.uniform(0.5, 1.1)) & (z > 8.0) & (depth < rng.uniform(22, 36))
     tent_z = -22.0 + 20.0 * (1.0 - np.minimum(side / 55.0, 1.0))
     tentorium = (np.abs(z - tent_z) < 1.1) & (y > 20.0) & (depth < 45.0)
-    hu[inside & (falx | tentorium)] = DURA + rng.uniform(-6, 8)
+    hu[inside & (falx | tentorium)] = DURA + rng.uniform(-6, 6)
     sagittal = (side < 5.0) & (depth < 6.0 - 0.8 * side) & (z > -10.0) & (y > -50.0)
-    transverse = (np.abs(z + 24.0) < 4.5) & (depth < 6.5) & (y > 28.0) & (side > 4.0)
-    hu[inside & (sagittal | transverse)] = SINUS + rng.uniform(-8, 9)
+    transverse = (np.abs(z + 24.0) < 4.0) & (depth < 5.5) & (y > 28.0) & (side > 4.0)
+    hu[inside & (sagittal | transverse)] = SINUS + rng.uniform(-6, 6)
     for centre, radius, chance in (
         ((0.0, 20.0, 7.0), 2.8, 0.6),
         ((23.0, 30.0, 10.0), 3.6, 0.6),
@@ -252,8 +252,8 @@ def _draw_dense_traps(
         ((0.0, rng.uniform(-55, 40), 55.0), 3.0, 0.3),
     ):
         if rng.random() < chance:
-            size = radius * rng.uniform(0.7, 1.4, 3)
-            hu[inside & _ball(x, y, z, centre, tuple(size))] = rng.uniform(90, 700)
+            size = radius * rng.uniform(0.85, 1.4, 3)
+            hu[inside & _ball(x, y, z, centre, tuple(size))] = rng.uniform(300, 900)
 
 
 def _ball(x: FloatField, y: FloatField, z: FloatField, centre: tuple[float, ...], half: tuple[float, ...]) -> BoolField:
