@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from training.degradations import elastic, kernel, streaks, thickness, window
 from training.settings import AugmentationSettings
 from triage.volume import AIR_HU
 
@@ -34,6 +35,7 @@ def augmented(
     transforms = _transforms(tf.shape(hu), settings, crop, pixel_mm, seeds[0])
     hu = _warped(hu, transforms, crop, AIR_HU)
     blood = _warped(blood[..., None], transforms, crop, 0.0)[..., 0]
+    hu, blood = _degraded(hu, blood, settings, pixel_mm, seeds[4])
     return _intensity(hu, settings, seeds), blood
 
 
@@ -74,6 +76,24 @@ def _warped(images: tf.Tensor, transforms: tf.Tensor, crop: tuple[int, int], out
         fill_mode="CONSTANT",
         fill_value=float(outside),
     )
+
+
+def _degraded(
+    hu: tf.Tensor, blood: tf.Tensor, settings: AugmentationSettings, pixel_mm: float, seed: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Imitate other scanners, each change with random numbers of its own."""
+    seeds = tf.random.experimental.stateless_split(seed, 5)
+    if settings.elastic_mm:
+        hu, blood = elastic(hu, blood, settings.elastic_mm / pixel_mm, seeds[0])
+    if settings.thickness:
+        hu = thickness(hu, settings.thickness, seeds[1])
+    if settings.streaks_hu:
+        hu = streaks(hu, settings.streaks_hu, seeds[2])
+    if settings.kernel:
+        hu = kernel(hu, settings.kernel, seeds[3])
+    if settings.window:
+        hu = window(hu, settings.window, seeds[4])
+    return hu, blood
 
 
 def _intensity(hu: tf.Tensor, settings: AugmentationSettings, seeds: tf.Tensor) -> tf.Tensor:

@@ -75,6 +75,21 @@ def convert_data(config: Path, page: Path | None) -> None:
     _report(check, album, check.leaking, page)
 
 
+@data.command("preview", epilog="Example: ich-triage data preview training/ich_unet.toml augmentation.png")
+@click.argument("config", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("picture", type=click.Path(dir_okay=False, path_type=Path))
+def preview_data(config: Path, picture: Path) -> None:
+    """Draw what each augmentation that CONFIG switches on does to a slab and its mask, into PICTURE (PNG)."""
+    from training.preview import preview
+    from training.settings import read_settings
+
+    try:
+        rows = preview(read_settings(config), picture)
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{picture}: {', '.join(rows)}")
+
+
 def _chosen(sources: Sequence[str]) -> list[SplitSource]:
     from training.data_check import SplitSource, split_sources
     from training.settings import read_settings, source_at

@@ -111,6 +111,11 @@ class AugmentationSettings(BaseModel, frozen=True, extra="forbid"):
     offset_hu: float = Field(default=2.5, ge=0)
     noise_hu: float = Field(default=4.0, ge=0)  # largest standard deviation of added noise
     blur: float = Field(default=0.3, ge=0, le=1)  # share of slabs blurred by 3 x 3
+    elastic_mm: float = Field(default=0.0, ge=0)  # standard deviation of a smooth displacement
+    kernel: float = Field(default=0.0, ge=0, le=1)  # share of slabs made softer or sharper
+    window: float = Field(default=0.0, ge=0)  # standard deviation of the contrast's factor about 40 HU
+    thickness: float = Field(default=0.0, ge=0, le=1)  # largest share mixed in from the neighbouring slabs
+    streaks_hu: float = Field(default=0.0, ge=0)  # largest height of streaks as of metal
 
 
 class OptimiserSettings(BaseModel, frozen=True, extra="forbid"):
