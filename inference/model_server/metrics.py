@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from inference.model_server.statuses import StatusError
 
@@ -77,6 +78,19 @@ class Metrics:
         yield
         labels = {"model_name": model, "API": api, "runtime": "TF1"}
         self.latency(":tensorflow:serving:runtime_latency", time.perf_counter() - started_s, **labels)
+
+    @contextmanager
+    def loading(self, path: Path) -> Iterator[None]:
+        """Count a try to load a SavedModel by how it ends, and its time in microseconds."""
+        started_s = time.perf_counter()
+        status = "fail"
+        try:
+            yield
+            status = "success"
+        finally:
+            name, took_s = ":tensorflow:cc:saved_model:load", time.perf_counter() - started_s
+            self.count(f"{name}_attempt_count", model_path=str(path), status=status)
+            self.count(f"{name}_latency", int(took_s * 1e6), model_path=str(path))
 
     def examples(self, model: str, count: int) -> None:
         """Count the examples of one Classify, Regress or MultiInference."""

@@ -167,7 +167,8 @@ def model_loader(
     threads = SessionThreads(settings.intra_op_threads, settings.inter_op_threads)
 
     def load(path: Path) -> Servable:
-        servable = load_servable(path, threads)
+        with metrics.loading(path):
+            servable = load_servable(path, threads)
         try:
             if batches is not None:
                 servable.batched(batches, metrics)

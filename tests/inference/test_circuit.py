@@ -83,7 +83,7 @@ def test_a_request_of_which_nobody_hears_does_not_keep_it_open_for_ever(circuit,
 
 
 def test_a_dead_endpoint_is_not_asked_again_and_again():
-    with ServingClient("127.0.0.1:1", "threshold", timeout_s=10) as client:
+    with ServingClient("127.0.0.1:1", "threshold", timeout_s=60) as client:
         with pytest.raises(ServingUnavailable):
             client.spec()
         assert client.circuits == {"127.0.0.1:1": CircuitState.OPEN}
@@ -92,7 +92,7 @@ def test_a_dead_endpoint_is_not_asked_again_and_again():
 
 
 def test_only_the_living_endpoint_is_asked(served):
-    with ServingClient(f"127.0.0.1:1,{served}", "threshold", timeout_s=10) as client:
+    with ServingClient(f"127.0.0.1:1,{served}", "threshold", timeout_s=60) as client:
         for _ in range(8):
             client.spec()
 
@@ -100,7 +100,7 @@ def test_only_the_living_endpoint_is_asked(served):
 
 
 def test_a_refusal_is_an_answer(served):
-    with ServingClient(served, "none", timeout_s=10) as client:
+    with ServingClient(served, "none", timeout_s=60) as client:
         for _ in range(5):
             with pytest.raises(ServingUnavailable, match=grpc.StatusCode.NOT_FOUND.name):
                 client.spec()

@@ -31,7 +31,7 @@ class ServingApi:
         request = predict_pb2.PredictRequest()
         request.model_spec.name = name
         request.inputs["hu"].CopyFrom(tf.make_tensor_proto(HU))
-        reply = prediction_service_pb2_grpc.PredictionServiceStub(self.channel).Predict(request, timeout=20)
+        reply = prediction_service_pb2_grpc.PredictionServiceStub(self.channel).Predict(request, timeout=60)
         return tf.make_ndarray(reply.outputs["probability"]).tolist()
 
     def available(self, name: str) -> bool:
@@ -39,7 +39,7 @@ class ServingApi:
 
         request = get_model_status_pb2.GetModelStatusRequest()
         request.model_spec.name = name
-        reply = model_service_pb2_grpc.ModelServiceStub(self.channel).GetModelStatus(request, timeout=20)
+        reply = model_service_pb2_grpc.ModelServiceStub(self.channel).GetModelStatus(request, timeout=60)
         return reply.model_version_status[0].state == AVAILABLE
 
     def inputs(self, name: str) -> list[str]:
@@ -47,7 +47,7 @@ class ServingApi:
 
         request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
         request.model_spec.name = name
-        reply = prediction_service_pb2_grpc.PredictionServiceStub(self.channel).GetModelMetadata(request, timeout=20)
+        reply = prediction_service_pb2_grpc.PredictionServiceStub(self.channel).GetModelMetadata(request, timeout=60)
         signatures = get_model_metadata_pb2.SignatureDefMap()
         reply.metadata["signature_def"].Unpack(signatures)
         return list(signatures.signature_def["serving_default"].inputs)
@@ -62,7 +62,7 @@ class PlainGrpc(ServingApi):
     """grpcio with the public messages and no stubs."""
 
     def _call(self, service: str, method: str, request, reply: str):
-        raw = self.channel.unary_unary(f"/{service}/{method}")(request.SerializeToString(), timeout=20)
+        raw = self.channel.unary_unary(f"/{service}/{method}")(request.SerializeToString(), timeout=60)
         return serving_message(reply).FromString(raw)
 
     def predict(self, name: str) -> list:
@@ -100,7 +100,7 @@ class Curl(ServingApi):
         self.models = f"http://127.0.0.1:{ports.rest}/v1/models"
 
     def _json(self, *arguments: str) -> dict:
-        command = ["curl", "--silent", "--max-time", "20", *arguments]
+        command = ["curl", "--silent", "--max-time", "60", *arguments]
         return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
     def predict(self, name: str) -> list:

@@ -23,7 +23,7 @@ def channel(served):
 def call(channel):
     """Call a method with plain grpcio and the public messages."""
 
-    def _call(method: str, request, reply: str, service: str = PREDICTION_SERVICE, timeout: float = 20):
+    def _call(method: str, request, reply: str, service: str = PREDICTION_SERVICE, timeout: float = 60):
         return channel.unary_unary(
             f"/{service}/{method}",
             request_serializer=type(request).SerializeToString,
@@ -227,14 +227,14 @@ def test_long_details_are_cut(predict):
 
 def test_bytes_that_are_no_message_are_an_internal_error(channel):
     with pytest.raises(grpc.RpcError) as error:
-        channel.unary_unary(f"/{PREDICTION_SERVICE}/Predict")(b"\xff\xff\xff", timeout=20)
+        channel.unary_unary(f"/{PREDICTION_SERVICE}/Predict")(b"\xff\xff\xff", timeout=60)
 
     assert error.value.code() is grpc.StatusCode.INTERNAL
 
 
 def test_other_methods_are_unimplemented(channel):
     with pytest.raises(grpc.RpcError) as error:
-        channel.unary_unary(f"/{PREDICTION_SERVICE}/PredictStreamed")(b"", timeout=20)
+        channel.unary_unary(f"/{PREDICTION_SERVICE}/PredictStreamed")(b"", timeout=60)
 
     assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
@@ -308,7 +308,7 @@ def test_status_refuses_as_tf_serving_does(call, asked, code, details):
 def test_health_is_serving(channel, service):
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-    reply = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service), timeout=20)
+    reply = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service), timeout=60)
 
     assert reply.status == health_pb2.HealthCheckResponse.SERVING
 
@@ -321,7 +321,7 @@ def test_tensorflow_serving_api_s_stubs_get_the_same_answer(channel):
     made.model_spec.name = "threshold"
     made.inputs["hu"].CopyFrom(tf.make_tensor_proto(np.full((2, 8, 6, 3), 60, np.int16)))
 
-    reply = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(made, timeout=20)
+    reply = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(made, timeout=60)
 
     assert tf.make_ndarray(reply.outputs["probability"]).tolist() == np.ones((2, 8, 6)).tolist()
     assert reply.model_spec.version.value == 1

@@ -57,7 +57,7 @@ class Endpoint:
 
     def call(self, service: str, method: str, request, reply: str):
         with grpc.insecure_channel(self.address) as channel:
-            raw = channel.unary_unary(f"/{service}/{method}")(request.SerializeToString(), timeout=20)
+            raw = channel.unary_unary(f"/{service}/{method}")(request.SerializeToString(), timeout=60)
         return serving_message(reply).FromString(raw)
 
     def version(self, name: str, label: str | None = None, version: int | None = None) -> int:
@@ -135,7 +135,7 @@ def test_reload_adds_and_removes_models(start, models):
     assert reply.status.error_code == 0
     assert [(each.name, each.int64_value_increase) for each in reply.metric] == [(":tensorflow:serving:x", 0)]
     assert endpoint.version("b") == 1
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while endpoint.served("a") and time.monotonic() < deadline:
         time.sleep(0.05)
     with pytest.raises(grpc.RpcError) as error:

@@ -61,7 +61,7 @@ def call(example_ports):
         reply = serving_message(replies.get(method, "MultiInferenceResponse"))
         with grpc.insecure_channel(f"127.0.0.1:{example_ports.grpc}") as channel:
             stub = channel.unary_unary(f"/{PREDICTION_SERVICE}/{method}", response_deserializer=reply.FromString)
-            return stub(request.SerializeToString(), timeout=20)
+            return stub(request.SerializeToString(), timeout=60)
 
     return _call
 
@@ -214,7 +214,7 @@ def test_multi_inference_refuses_as_tf_serving_does(call, made, code, details):
     ],
 )
 def test_examples_as_json(example_ports, path, body, status, expected):
-    connection = http.client.HTTPConnection("127.0.0.1", example_ports.rest, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", example_ports.rest, timeout=60)
     connection.request("POST", f"/v1/models/bleeds:{path}", json.dumps(body))
     reply = connection.getresponse()
 

@@ -11,7 +11,7 @@ import pytest
 @pytest.fixture
 def ask(ports):
     def _ask(method: str, path: str, body: str | bytes | None = None) -> tuple[int, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", ports.rest, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", ports.rest, timeout=60)
         try:
             connection.request(method, path, body)
             reply = connection.getresponse()
@@ -174,3 +174,4 @@ def test_requests_are_counted_under_tf_serving_s_names(ask, predict):
     count = ':tensorflow:serving:request_latency_count{model_name="threshold",API="Predict",entrypoint="REST"}'
     assert any(line.startswith(count) for line in lines)
     assert any('le="+Inf"' in line for line in lines)
+    assert any(line.startswith(":tensorflow:cc:saved_model:load_attempt_count{") for line in lines)

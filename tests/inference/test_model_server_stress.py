@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -83,13 +82,13 @@ def same(x: np.ndarray) -> bytes:
     return wire.predict_request_bytes(spec, {"x": tensor})
 
 
-def answered(channel, timeout: float = 20) -> bool:
+def answered(channel, timeout: float = 60) -> bool:
     return bool(channel.unary_unary(PREDICT)(same(np.ones(2, np.float32)), timeout=timeout))
 
 
 def wait_until_answered(channel) -> None:
     """Wait until the runs whose deadlines passed have left the server."""
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 60
     while time.monotonic() < deadline_s:
         with suppress(grpc.RpcError):
             if answered(channel):
@@ -105,7 +104,7 @@ def test_a_deadline_ends_the_run_and_not_only_the_call(channel):
 
     assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert answered(channel)
-    assert time.monotonic() - started_s < 10
+    assert time.monotonic() - started_s < 60
 
 
 def test_a_client_that_vanishes_holds_up_nobody(channel, address):
@@ -133,7 +132,7 @@ def test_a_message_above_the_limit_is_resource_exhausted(channel):
     huge = np.zeros(10 * 2**20, np.float32)  # 40 MiB
 
     with pytest.raises(grpc.RpcError) as error:
-        channel.unary_unary(PREDICT)(same(huge), timeout=20)
+        channel.unary_unary(PREDICT)(same(huge), timeout=60)
 
     assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert answered(channel)
@@ -147,7 +146,7 @@ def test_a_message_above_the_limit_is_an_error_of_ours_and_not_tried_again(addre
 
     hu = np.zeros((1, 3000, 3000, 2), np.int16)  # 36 MB in one slab
     spec = ModelSpec.model_validate({**SPEC, "rows": 3000, "columns": 3000})
-    with ServingClient(address, "slow", timeout_s=20) as client, pytest.raises(ServingError) as error:
+    with ServingClient(address, "slow", timeout_s=60) as client, pytest.raises(ServingError) as error:
         client.predict(hu, spec=spec, version=1)
 
     assert error.value.code == "RESOURCE_EXHAUSTED"
@@ -173,16 +172,16 @@ def test_more_requests_than_may_be_in_flight_are_resource_exhausted(channel):
 def test_nan_and_infinities_go_in_and_out_as_they_are(channel):
     x = np.array([np.nan, np.inf, -np.inf, 0.0], np.float32)
 
-    raw = channel.unary_unary(PREDICT)(same(x), timeout=20)
+    raw = channel.unary_unary(PREDICT)(same(x), timeout=60)
 
     reply = serving_message("PredictResponse").FromString(raw)
     assert np.array_equal(np.array(reply.outputs["x"].float_val, np.float32), x, equal_nan=True)
 
 
 def test_a_slow_request_does_not_delay_others(channel):
-    slow = threading.Thread(target=lambda: channel.unary_unary(PREDICT)(work(500), timeout=60))
-    slow.start()
-    time.sleep(0.1)
+    slow = channel.unary_unary(PREDICT).future(work(10**9), timeout=120)
 
-    assert answered(channel, timeout=5)
-    slow.join()
+    assert answered(channel)
+
+    assert not slow.done()
+    slow.cancel()

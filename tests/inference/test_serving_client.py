@@ -12,7 +12,7 @@ from triage.finding import ModelSpec
 
 @pytest.fixture
 def client(served):
-    with ServingClient(served, "threshold", timeout_s=10, batch_slabs=4) as client:
+    with ServingClient(served, "threshold", timeout_s=60, batch_slabs=4) as client:
         yield client
 
 
@@ -85,7 +85,7 @@ def test_nobody_at_the_port_is_temporary():
 
 
 def test_the_other_endpoint_answers_where_one_is_down(served):
-    with ServingClient(f"127.0.0.1:1,{served}", "threshold", timeout_s=5) as client:
+    with ServingClient(f"127.0.0.1:1,{served}", "threshold", timeout_s=60) as client:
         for _ in range(3):
             assert client.spec()[1] == 1
 

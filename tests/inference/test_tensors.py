@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 tf = pytest.importorskip("tensorflow")
@@ -83,6 +83,7 @@ def test_values_of_another_type_s_field_are_not_looked_at():
     assert in_place.tolist() == array_of_message(proto).tolist() == [0, 0]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=20))
 def test_packed_varints_are_those_of_the_messages(values):
     packed = packed_varints(np.array(values, np.int64)).tobytes()

@@ -17,6 +17,7 @@ def tensor_bytes(array: np.ndarray, field: int = wire.TENSOR_CONTENT, dtype: int
     return b"".join(wire.tensor_parts(dtype, array.shape, array, values_field=field))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 300), max_size=4))
 def test_tensors_are_written_as_the_message_class_reads_them(shape):
     array = np.zeros(1, np.int16)
@@ -48,6 +49,7 @@ def test_packed_floats_have_the_bytes_of_the_array():
     assert list(proto.float_val) == [0.25, -1.5, np.inf]
 
 
+@settings(deadline=None)
 @given(st.integers(-(2**63), 2**64 - 1))
 def test_varints_come_back(value):
     written = wire.varint(value)
@@ -86,7 +88,7 @@ def test_other_tensors_are_left_to_the_messages(raw):
     assert wire.read_tensor(memoryview(raw)) is None
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=200))
 def test_no_bytes_crash_the_reader(raw):
     try:
