@@ -16,7 +16,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from triage.errors import StoreError
 from triage.ledger import Ledger
 from triage.settings import Settings
-from worklist_ui import audit_page, health, reading_list, sign_in, steps, study, wording
+from worklist_ui import accounts, audit_page, health, reading_list, saved_views, sign_in, steps, study, wording
 from worklist_ui.access import check_access
 from worklist_ui.answers import wants_json
 from worklist_ui.auditing import note_in_audit_trail
@@ -27,6 +27,16 @@ from worklist_ui.problems import for_program, problem
 from worklist_ui.roles import Permission, may
 from worklist_ui.services import EXTENSION, Clock, make_services
 
+PAGES = (
+    health.pages,
+    sign_in.pages,
+    reading_list.pages,
+    saved_views.pages,
+    study.pages,
+    steps.pages,
+    accounts.pages,
+    audit_page.pages,
+)
 PROGRAMS = (dicomweb_search.pages, dicomweb_retrieve.pages)
 LARGEST_FORM_BYTES = 64 * 1024
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
@@ -78,7 +88,7 @@ def create_app(settings: Settings, ledger: Ledger, *, secret_key: bytes, clock: 
     )
     app.extensions[EXTENSION] = make_services(settings, ledger, clock)
     csrf = CSRFProtect(app)
-    for blueprint in (health.pages, sign_in.pages, reading_list.pages, study.pages, steps.pages, audit_page.pages):
+    for blueprint in PAGES:
         app.register_blueprint(blueprint)
     for blueprint in PROGRAMS:
         app.register_blueprint(blueprint)

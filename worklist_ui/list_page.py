@@ -64,7 +64,8 @@ class ListQuery:
         values |= {name: "" if value is None else str(value) for name, value in changes.items()}
         if values["view"] == "open":
             values["view"] = ""
-        return "?" + urlencode({name: value for name, value in values.items() if value})
+        text = urlencode({name: value for name, value in values.items() if value})
+        return f"?{text}" if text else ""
 
 
 @dataclass(frozen=True)

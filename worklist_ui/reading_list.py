@@ -49,6 +49,7 @@ def show() -> ResponseReturnValue:
         columns=COLUMNS,
         sorts=SORTS,
         version=snapshot.version,
+        saved=services().saved_views.of(reader()),
     )
 
 

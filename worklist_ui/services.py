@@ -14,6 +14,7 @@ from triage.ledger.feedback import Feedback
 from triage.ledger.image_search import ImageSearch
 from triage.ledger.reading import Reading
 from triage.ledger.retrievals import Retrievals
+from triage.ledger.saved_views import SavedViews
 from triage.ledger.studies import Studies
 from triage.ledger.tokens import Tokens
 from triage.ledger.users import Users
@@ -40,6 +41,7 @@ class Services:
     reading: Reading
     feedback: Feedback
     users: Users
+    saved_views: SavedViews
     tokens: Tokens
     images: ImageSearch
     disclosures: Disclosures
@@ -63,6 +65,7 @@ def make_services(settings: Settings, ledger: Ledger, clock: Clock) -> Services:
         reading=reading,
         feedback=Feedback(ledger),
         users=Users(ledger),
+        saved_views=SavedViews(ledger),
         tokens=Tokens(ledger),
         images=ImageSearch(ledger),
         disclosures=Disclosures(Retrievals(ledger)),
