@@ -8,9 +8,10 @@ from pathlib import Path
 import tensorflow as tf
 
 from training.observers import Board, StepLog, TerminalProgress, Together, Validation
+from training.patients import refuse_leaks
 from training.run_record import write_settings
 from training.settings import RunSettings, SourceSettings
-from training.shards import convert
+from training.shards import convert, patients_in
 from training.trainer import Trainer, strategy_of
 from triage.errors import ConfigError
 
@@ -35,7 +36,8 @@ def train_network(settings: RunSettings, *, resume: bool, say: Callable[[str], N
         say: takes lines for the person who waits.
 
     Raises:
-        ConfigError: a source is not what it claims, or the folder holds a run that is not to be resumed.
+        ConfigError: a source is not what it claims, a patient stands in two splits, or the folder holds a run that
+            is not to be resumed.
         Stopped: asked to stop; a checkpoint was written.
     """
     if settings.threads:
@@ -45,12 +47,18 @@ def train_network(settings: RunSettings, *, resume: bool, say: Callable[[str], N
     settings.folder.mkdir(parents=True, exist_ok=True)
     converted = convert_sources(settings, settings.source, say)
     validation = convert_sources(settings, settings.validation, say)
+    refuse_leaks({"source": _patients(converted), "validation": _patients(validation)})
     trainer = Trainer(settings, converted, strategy)
     done = _begin(trainer, settings, resume)
     write_settings(settings)
     say(f"{trainer.network.count_params()} weights, {trainer.replicas} replicas, from step {done}")
     trainer.run(_observers(settings, [folder for _, folder in validation], trainer, done))
     return trainer
+
+
+def _patients(converted: list[tuple[SourceSettings, Path]]) -> list[tuple[str, str]]:
+    """List (source, patient) of converted sources."""
+    return [patient for _, folder in converted for patient in patients_in(folder)]
 
 
 def _observers(settings: RunSettings, validation: list[Path], trainer: Trainer, done: int) -> Together:

@@ -38,7 +38,7 @@ def weights_of(trainer):
 
 
 def test_run_writes_checkpoint_board_and_validation(small_run):
-    settings = small_run.model_copy(update={"validation": small_run.source})
+    settings = small_run.model_copy(update={"validation": (small_run.source[0].model_copy(update={"seed": 6}),)})
 
     trainer = train_network(settings, resume=False, say=lambda _: None)
 
