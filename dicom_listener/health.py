@@ -14,20 +14,28 @@ REQUEST_S = 5.0  # a client that says nothing is dropped
 
 
 class HealthServer:
-    """Serves GET /metrics and GET /health.
+    """Serves GET /metrics, /health and /ready.
 
     Args:
         address: host and port; port 0 takes a free one.
         metrics: what /metrics shows.
         ailments: gives what is wrong, in words; empty: healthy.
+        not_ready: tries whether an image could be taken, and gives what is wrong.
 
     Raises:
         OSError: the port cannot be opened.
     """
 
-    def __init__(self, address: tuple[str, int], metrics: Metrics, ailments: Callable[[], list[str]]) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        metrics: Metrics,
+        ailments: Callable[[], list[str]],
+        not_ready: Callable[[], list[str]],
+    ) -> None:
         self._server = _Server(address, _Handler)
-        self._server.metrics, self._server.ailments = metrics, ailments
+        self._server.metrics = metrics
+        self._server.checks = {"/health": ailments, "/ready": lambda: [*ailments(), *not_ready()]}
         self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
         self.port = int(self._server.server_address[1])
 
@@ -45,7 +53,7 @@ class HealthServer:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     metrics: Metrics
-    ailments: Callable[[], list[str]]
+    checks: dict[str, Callable[[], list[str]]]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -56,13 +64,15 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer one request."""
         if self.path == "/metrics":
             self._answer(HTTPStatus.OK, "text/plain; version=0.0.4; charset=utf-8", self.server.metrics.exposition())
-        elif self.path == "/health":
-            ailments = self.server.ailments()
-            status = HTTPStatus.SERVICE_UNAVAILABLE if ailments else HTTPStatus.OK
-            body = json.dumps({"status": "failing" if ailments else "ok", "reasons": ailments})
+        elif self.path in self.server.checks:
+            reasons = list(dict.fromkeys(self.server.checks[self.path]()))
+            status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
+            body = json.dumps({"status": "failing" if reasons else "ok", "reasons": reasons})
             self._answer(status, "application/json", body + "\n")
         else:
-            self._answer(HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", "Known here: /metrics and /health.\n")
+            self._answer(
+                HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", "Known here: /metrics, /health and /ready.\n"
+            )
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is http.server's
         """Say nothing: a scrape every few seconds is no event."""

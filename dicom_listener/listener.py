@@ -25,6 +25,7 @@ from dicom_listener.health import HealthServer
 from dicom_listener.instance_store import InstanceStore
 from dicom_listener.metrics import Metrics
 from dicom_listener.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_listener.probes import Probes
 from dicom_listener.receiver import Receiver
 from dicom_listener.recorder import Recorder
 from dicom_listener.recovery import mark_alive, recover
@@ -68,6 +69,7 @@ class Listener:
         self._stopping = threading.Event()
         self._metrics = Metrics()
         self._health: HealthServer | None = None
+        self._probes: Probes | None = None
         self.port = 0
         self.metrics_port: int | None = None
 
@@ -143,6 +145,8 @@ class Listener:
         log.info("stopped")
 
     def _close_files(self) -> None:
+        if self._probes is not None:
+            self._probes.stop()
         self._ledger.close()
         os.close(self._lock)
 
@@ -181,7 +185,9 @@ class Listener:
             return
         try:
             address = (settings.metrics_host, settings.metrics_port)
-            self._health = HealthServer(address, self._metrics, self._ailments)
+            self._probes = Probes(self._folder, self._disk, self._ledger, settings)
+            self._probes.register(self._metrics)
+            self._health = HealthServer(address, self._metrics, self._ailments, self._probes.not_ready)
         except OSError as error:
             self._server.server_close()
             raise ConfigError(

@@ -60,7 +60,7 @@ class Metrics:
         with self._lock:
             lines = [*self._counter_lines(), *self._latency_lines()]
         for name, (text, value) in self._gauges.items():
-            lines += [f"# HELP {name} {text}", f"# TYPE {name} gauge", f"{name} {value():g}"]
+            lines += [f"# HELP {name} {text}", f"# TYPE {name} gauge", f"{name} {value():.15g}"]
         return "\n".join(lines) + "\n"
 
     def value(self, name: str, **labels: str) -> float:
