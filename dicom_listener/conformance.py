@@ -8,9 +8,10 @@ from pydicom.uid import UID
 from pynetdicom import AllStoragePresentationContexts
 from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
 
+from dicom_listener.conformance_reconcile import reconcile_section
 from dicom_listener.contexts import FIRST_CHOICE, STORAGE_COMMITMENT, VERIFICATION
 from dicom_listener.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from triage.settings import ListenerSettings
+from triage.settings import ListenerSettings, ReconcileSettings
 
 STATUSES = (
     ("0000", "Success", "the data set is on disk, synced, and in the ledger"),
@@ -32,12 +33,16 @@ def transfer_syntaxes() -> list[UID]:
     return [*map(UID, FIRST_CHOICE), *rest]
 
 
-def statement(settings: ListenerSettings) -> str:
-    """Write the conformance statement as Markdown."""
-    return (
-        "\n".join([*_overview(), *_networking(settings), *_contexts(), *_storage(settings), *_security(settings)])
-        + "\n"
-    )
+def statement(settings: ListenerSettings, reconcile: ReconcileSettings | None = None) -> str:
+    """Write the conformance statement as Markdown.
+
+    Args:
+        settings: of the port.
+        reconcile: of the comparison with the PACS; None: leave it out.
+    """
+    asked = reconcile_section(reconcile) if reconcile is not None else ()
+    port = (*_overview(), *_networking(settings), *_contexts(), *_storage(settings))
+    return "\n".join([*port, *asked, *_security(settings)]) + "\n"
 
 
 def _overview() -> Iterator[str]:

@@ -25,4 +25,4 @@ def conformance(config: Path | None) -> None:
     except ConfigError as error:
         click.echo(str(error), err=True)
         raise SystemExit(USAGE) from error
-    click.echo(statement(settings.listener), nl=False)
+    click.echo(statement(settings.listener, settings.reconcile), nl=False)

@@ -35,6 +35,7 @@ class QuirkyPacs:
         repeats: how often it tells each match.
         move_refused: levels that C-MOVE refuses.
         pretends: C-MOVE says Success and sends nothing.
+        proposed: abstract syntaxes that it was asked for.
     """
 
     images: list[Dataset]
@@ -49,7 +50,11 @@ class QuirkyPacs:
     pretends: bool = False
     queries: list[Dataset] = field(default_factory=list)
     moved: list[str] = field(default_factory=list)
+    proposed: set[str] = field(default_factory=set)
     port: int = 0
+
+    def requested(self, event: Any) -> None:
+        self.proposed |= {str(context.abstract_syntax) for context in event.assoc.requestor.requested_contexts}
 
     def find(self, event: Any) -> Iterator[tuple[int, Dataset | None]]:
         query = event.identifier
@@ -146,7 +151,9 @@ def running_pacs(images: Sequence[Dataset], **quirks: Any) -> Iterator[QuirkyPac
     ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
     ae.add_supported_context(StudyRootQueryRetrieveInformationModelMove)
     server = ae.start_server(
-        ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_FIND, pacs.find), (evt.EVT_C_MOVE, pacs.move)]
+        ("127.0.0.1", 0),
+        block=False,
+        evt_handlers=[(evt.EVT_C_FIND, pacs.find), (evt.EVT_C_MOVE, pacs.move), (evt.EVT_REQUESTED, pacs.requested)],
     )
     pacs.port = server.server_address[1]
     try:
