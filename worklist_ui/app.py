@@ -16,9 +16,10 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from triage.errors import StoreError
 from triage.ledger import Ledger
 from triage.settings import Settings
-from worklist_ui import accounts, audit_page, health, reading_list, saved_views, sign_in, steps, study, wording
+from worklist_ui import accounts, audit_page, health, oidc, reading_list, saved_views, sign_in, steps, study, wording
 from worklist_ui.access import check_access
 from worklist_ui.answers import wants_json
+from worklist_ui.api import reference as api
 from worklist_ui.auditing import note_in_audit_trail
 from worklist_ui.dicomweb import cross_origin
 from worklist_ui.dicomweb import retrieve as dicomweb_retrieve
@@ -37,7 +38,7 @@ PAGES = (
     accounts.pages,
     audit_page.pages,
 )
-PROGRAMS = (dicomweb_search.pages, dicomweb_retrieve.pages)
+PROGRAMS = (dicomweb_search.pages, dicomweb_retrieve.pages, api.pages)
 LARGEST_FORM_BYTES = 64 * 1024
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -93,6 +94,7 @@ def create_app(settings: Settings, ledger: Ledger, *, secret_key: bytes, clock: 
     for blueprint in PROGRAMS:
         app.register_blueprint(blueprint)
         csrf.exempt(blueprint)  # access.py asks for it, unless a token is shown
+    oidc.register(app, settings.worklist)
     app.before_request(cross_origin.preflight)
     app.before_request(check_access)
     app.after_request(cross_origin.opened)  # runs after the next: the last one registered is the first to run

@@ -13,6 +13,7 @@ from triage.errors import StoreError
 from triage.ledger.audit import Deed
 from worklist_ui.roles import ROUTES, Permission
 from worklist_ui.services import services
+from worklist_ui.wording import clean
 
 NOT_NOTED = frozenset(
     {
@@ -23,13 +24,16 @@ NOT_NOTED = frozenset(
         "sign_in.home",
         "sign_in.nothing",
         "api.openapi",
+        "oidc.start",
         "api.reference",
     }
 )
+LONGEST_DETAIL = 120
 LARGEST_ID = 2**63 - 1  # of SQLite; a larger number in an address names no study
 LOOKS = frozenset({"GET", "HEAD", "OPTIONS"})
 NAMES = {  # what the trail calls it, where the endpoint's own name says too little
     "sign_in.enter": "sign_in",
+    "oidc.callback": "sign_in",
     "sign_in.leave": "sign_out",
     "sign_in.use_link": "use_link",
     "reading_list.show": "view_list",
@@ -70,6 +74,7 @@ def note_in_audit_trail(response: Response) -> Response:
         services().audit.add(deed, now=now)
     except StoreError:
         log.exception("audit_not_written", route=endpoint)
+        services().looks.forget(look)
         response.close()
         return Response("The audit trail takes no entries just now; try again.", status=503, mimetype="text/plain")
     return response
@@ -93,12 +98,17 @@ def _deed(endpoint: str, status: int) -> Deed:
 
 
 def _detail() -> str:
+    """Give what was asked for besides the study: a reason, a reader, an account and its role."""
+def _detail() -> str:
     user = g.get("user")
     if user is None:
         return ""
     if user.token_id is not None:
         return f"token {user.token_id}"
-    return request.form.get("reason", "")[:40] or request.form.get("to", "")[:64]
+    form, values = request.form, request.view_args or {}
+    account = values.get("username", "") or form.get("username", "")
+    parts = (form.get("reason", ""), form.get("to", ""), str(account), form.get("role", ""))
+    return clean(" ".join(part for part in parts if part), LONGEST_DETAIL)
 
 
 def _subject() -> tuple[str, str]:

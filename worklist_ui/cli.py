@@ -31,13 +31,15 @@ def worklist(config: Path | None) -> None:
 
     Example: ich-triage worklist --config triage.toml
     """
-    from worklist_ui.server import serve  # gunicorn is not needed to manage users
+    from worklist_ui import oidc  # neither Authlib nor gunicorn is needed to manage users
+    from worklist_ui.server import serve
 
     settings = settings_of(config)
     ledger = ledger_of(settings)  # opened once before serving: a ledger that cannot be read is said here
     nobody = Users(ledger).count() == 0
     ledger.close()  # no connection crosses gunicorn's fork
     try:
+        oidc.check(settings.worklist)
         key = secret_key.read_or_make(settings.storage.folder)
     except TriageError as error:
         raise failure(error) from error

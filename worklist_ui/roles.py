@@ -54,6 +54,8 @@ ROUTES: dict[str, Permission] = {
     "sign_in.enter": Permission.ANYBODY,
     "sign_in.link_form": Permission.ANYBODY,
     "sign_in.use_link": Permission.ANYBODY,
+    "oidc.start": Permission.ANYBODY,
+    "oidc.callback": Permission.ANYBODY,
     "sign_in.leave": Permission.SIGNED_IN,
     "sign_in.home": Permission.SIGNED_IN,
     "sign_in.nothing": Permission.SIGNED_IN,
@@ -91,6 +93,16 @@ ROUTES: dict[str, Permission] = {
     "dicomweb_retrieve.rendered": Permission.SEE,
     "dicomweb_retrieve.rendered_frame": Permission.SEE,
     "dicomweb_retrieve.thumbnail": Permission.SEE,
+    "api.openapi": Permission.SIGNED_IN,
+    "api.reference": Permission.SIGNED_IN,
+    "api.list_studies": Permission.SEE,
+    "api.show_study": Permission.SEE,
+    "api.events": Permission.SEE,
+    "api.claim": Permission.READ,
+    "api.release": Permission.READ,
+    "api.mark_read": Permission.READ,
+    "api.undo_read": Permission.READ,
+    "api.give_feedback": Permission.READ,
 }
 
 

@@ -10,6 +10,7 @@ from flask import current_app
 
 from triage.ledger import Ledger
 from triage.ledger.audit import AuditTrail
+from triage.ledger.external_identities import ExternalIdentities
 from triage.ledger.feedback import Feedback
 from triage.ledger.image_search import ImageSearch
 from triage.ledger.reading import Reading
@@ -43,6 +44,7 @@ class Services:
     users: Users
     saved_views: SavedViews
     tokens: Tokens
+    identities: ExternalIdentities
     images: ImageSearch
     disclosures: Disclosures
     folder: Path  # of the store: what paths in the ledger are below
@@ -67,6 +69,7 @@ def make_services(settings: Settings, ledger: Ledger, clock: Clock) -> Services:
         users=Users(ledger),
         saved_views=SavedViews(ledger),
         tokens=Tokens(ledger),
+        identities=ExternalIdentities(ledger),
         images=ImageSearch(ledger),
         disclosures=Disclosures(Retrievals(ledger)),
         folder=settings.storage.folder,

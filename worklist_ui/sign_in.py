@@ -62,8 +62,8 @@ def enter() -> ResponseReturnValue:
         # Never the name: people type passwords into the wrong field.
         log.warning("sign_in_refused", reason=reason, peer_host=request.remote_addr)
         return _refused(WRONG, 401)
-    _start_session(user, now)
-    return redirect(_own_address(request.form.get("after", "")) or url_for("sign_in.home"), 303)
+    start_session(user, now)
+    return redirect(own_address(request.form.get("after", "")) or url_for("sign_in.home"), 303)
 
 
 @pages.post("/sign-out")
@@ -103,7 +103,7 @@ def use_link(token: str) -> ResponseReturnValue:
     if user is None:
         abort(404, "This link has been used or has expired. Ask for a new one.")
     log.info("link_used", role=user.role)
-    _start_session(user, now)
+    start_session(user, now)
     return redirect(url_for("sign_in.home"), 303)
 
 
@@ -124,7 +124,7 @@ def _why_not(user: User | None, *, right: bool, now: float) -> str:
     return "wrong_password_locked" if locked else "wrong_password"
 
 
-def _start_session(user: User, now: float) -> None:
+def start_session(user: User, now: float) -> None:
     """Open a session under a new token: one that was there before the sign-in is worth nothing after it."""
     session.clear()
     session.permanent = True
@@ -142,7 +142,7 @@ def _refused(message: str, status: int) -> ResponseReturnValue:
     return render_template("sign_in.html", after=request.form.get("after", ""), complaint=message), status
 
 
-def _own_address(after: str) -> str:
+def own_address(after: str) -> str:
     """Give the page to go on to, if it is one of ours: never another site's."""
     ours = after.startswith("/") and not after.startswith(("//", "/\\")) and after.isprintable()
     return after if ours else ""

@@ -59,7 +59,7 @@ class Studies:
 
     def by_id(self, study_id: int) -> Study | None:
         """Give the study with our number, or None."""
-        return self._one("study_id", study_id)
+        return self._one("study_id", study_id) if study_id < 2**63 else None  # SQLite's integers end there
 
     def by_uid(self, study_instance_uid: str) -> Study | None:
         """Give the study with a Study Instance UID, or None."""

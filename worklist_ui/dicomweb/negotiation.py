@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from werkzeug.datastructures import Headers, MultiDict
-from werkzeug.http import parse_list_header, parse_options_header
+from werkzeug.http import parse_list_header
 
 DICOM, OCTETS, JSON = "application/dicom", "application/octet-stream", "application/dicom+json"
 MULTIPART = "multipart/related"
 AS_STORED = "*"  # transfer-syntax=*: whatever the origin server has
 NOT_SAID = ""  # no transfer-syntax parameter: the default one, Explicit VR Little Endian
+# Viewers write type=application/octet-stream without the quotes that RFC 9110 asks for around a slash.
+PARAMETER = re.compile(r';\s*([\w-]+)\s*=\s*(?:"([^"]*)"|([^;"]*))')
 MOST_RANGES = 32  # a header with more is not read further
 
 
@@ -65,7 +68,8 @@ def choose(wanted: Sequence[Wanted], offered: Sequence[str]) -> str:
 
 
 def _wanted(text: str) -> Wanted:
-    value, options = parse_options_header(text)
+    value = text.partition(";")[0].strip()
+    options = {name.lower(): (quoted or bare).strip() for name, quoted, bare in PARAMETER.findall(text)}
     multipart = value.lower().startswith("multipart/")
     media_type = options.get("type", "*/*") if multipart else value
     syntax = options.get("transfer-syntax", AS_STORED if media_type == "*/*" else NOT_SAID)
