@@ -20,10 +20,15 @@ class Looks:
         """Remember a look; False if the same one was noted within `SAME_LOOK_S`."""
         with self._lock:
             before = self._seen.get(look)
-            if before is not None and 0 <= now - before < SAME_LOOK_S:
+            if before is not None and abs(now - before) < SAME_LOOK_S:  # requests overtake each other by milliseconds
                 return False
             self._seen[look] = now
             self._seen.move_to_end(look)
             while len(self._seen) > MOST_LOOKS:
                 self._seen.popitem(last=False)
             return True
+
+    def forget(self, look: tuple[str, ...]) -> None:
+        """Take a look back that could not be noted: the next one must be."""
+        with self._lock:
+            self._seen.pop(look, None)

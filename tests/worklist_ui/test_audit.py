@@ -139,10 +139,17 @@ class TestWhatIsNoted:
         with ledger.transaction() as db:
             db.execute("CREATE TRIGGER full BEFORE INSERT ON audit_trail BEGIN SELECT RAISE(ABORT, 'full'); END")
 
-        response = radiologist.get(f"/studies/{study.study_id}/")
+        for _ in range(2):
+            response = radiologist.get(f"/studies/{study.study_id}/")
 
-        assert response.status_code == 503
-        assert b"Doe" not in response.data
+            assert response.status_code == 503
+            assert b"Doe" not in response.data
+
+    def test_account_that_was_changed_is_named(self, person, radiologist, trail):
+        person("chief", role="administrator").post("/accounts/reader/role", {"role": "auditor"})
+
+        [deed] = [record.deed for record in trail.records() if record.deed.action == "accounts.change_role"]
+        assert (deed.actor, deed.detail) == ("chief", "reader auditor")
 
 
 class TestPage:
