@@ -17,8 +17,8 @@ from dicom_listener.metrics import Metrics
 from dicom_listener.tls import days_left
 from triage.errors import ConfigError, StoreError
 from triage.ledger import Ledger
+from triage.ledger.intake import Intake
 from triage.ledger.reconciliation import Reconciliations
-from triage.ledger.studies import Studies
 from triage.settings import ListenerSettings
 
 PATIENCE_S = 5.0  # for disk and ledger to answer; a probe that hangs says nothing
@@ -122,11 +122,9 @@ class Probes:
 
 
 def _values_of(ledger: Ledger) -> Mapping[str, float]:
-    studies, latest = Studies(ledger), Reconciliations(ledger).latest()
-    values: dict[str, float] = {
-        "quarantined_objects": studies.quarantined_count(),
-        "conflicting_instances": studies.conflict_count(),
-    }
+    latest = Reconciliations(ledger).latest()
+    quarantined, conflicting = Intake(ledger).kept_apart()
+    values: dict[str, float] = {"quarantined_objects": quarantined, "conflicting_instances": conflicting}
     if latest is not None:
         values |= {
             "reconciled_at_seconds": latest.ended_at,

@@ -83,6 +83,12 @@ class Intake:
                 known.update(Path(row[0]) for row in rows)
         return known
 
+    def kept_apart(self) -> tuple[int, int]:
+        """Give how many objects are in quarantine, and how many images came under a known UID with other content."""
+        row = self._ledger.db.execute("SELECT (SELECT COUNT(*) FROM quarantine), (SELECT COUNT(*) FROM conflicts)")
+        quarantined, conflicting = row.fetchone()
+        return int(quarantined), int(conflicting)
+
     def receiving(self) -> list[Study]:
         """Give the studies that are still growing, oldest first."""
         rows = self._ledger.db.query(
