@@ -154,3 +154,18 @@ def test_preview_of_nothing_is_an_error(tmp_path):
 
     assert result.exit_code == 1
     assert "No augmentation is switched on" in result.output
+
+
+def test_all_changes_run_where_slabs_are_streamed(small_run):
+    from training.pipeline import training_batches
+    from training.shards import convert
+
+    on = {"elastic_mm": 3.0, "kernel": 1.0, "window": 0.1, "thickness": 0.5, "streaks_hu": 30.0}
+    run = small_run.model_copy(update={"augmentation": AugmentationSettings(**on)})
+    converted = [(source, convert(source, run.grid, run.shards_folder)) for source in run.source]
+
+    hu, blood = next(iter(training_batches(run, converted, 0)))
+
+    assert (hu.shape, blood.shape) == ((4, 48, 48, 3), (4, 48, 48))
+    assert np.isfinite(hu.numpy()).all()
+    assert -0.01 <= blood.numpy().min() <= blood.numpy().max() <= 1.01
