@@ -7,6 +7,9 @@
     studies.py      reading studies, instances, analyses and events
     reading.py      what the worklist writes: claims, reads, agreement
     users.py        who may sign in
+    tokens.py       what programs show: whose, for what, until when
+    external_identities.py  accounts of people whom an identity provider vouches for
+    image_search.py searching for studies, series and instances; retrievals.py notes what was given of them
 
 SQL stands in this package and nowhere else.
 """
