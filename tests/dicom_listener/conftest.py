@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from pydicom.dataset import Dataset
@@ -123,6 +123,8 @@ def queued(running: Running, study_instance_uid: str, timeout_s: float = 10.0) -
 class ListenProcess:
     """`ich-triage listen` as a process of its own, which a test may kill."""
 
+    started: ClassVar[list[subprocess.Popen[str]]] = []
+
     def __init__(self, folder: Path, **listener: Any) -> None:
         settings = settings_for(folder, **listener)
         self.environment = os.environ | {
@@ -138,6 +140,7 @@ class ListenProcess:
     def start(self) -> ListenProcess:
         command = [sys.executable, "-c", "from dicom_listener.cli import listen; listen()"]
         self.process = subprocess.Popen(command, env=self.environment, stdout=subprocess.PIPE, text=True)
+        self.started.append(self.process)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, f"the listener ended with {self.process.wait()}"
@@ -150,6 +153,17 @@ class ListenProcess:
         assert self.process.stdout is not None
         self.process.stdout.close()
         return code
+
+
+@pytest.fixture(autouse=True)
+def _no_listener_left() -> Iterator[None]:
+    """End what a failed test leaves running."""
+    yield
+    while ListenProcess.started:
+        process = ListenProcess.started.pop()
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 @contextmanager
