@@ -11,7 +11,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from local_stack import HOST, LocalStack
+from local_stack import HOST, MODELS_FOLDER, LocalStack
 from signed_in_reader import add_reader
 from triage.ledger import Ledger
 from triage.ledger.studies import Studies
@@ -32,13 +32,13 @@ QUIET = [
 ]
 
 
-def main() -> None:
+def main(models: Path = MODELS_FOLDER) -> None:
     """Take docs/list.png and docs/study.png."""
     with tempfile.TemporaryDirectory(prefix="ich-triage-pictures-") as folder:
         phantoms = Path(folder) / "phantoms"
-        _command("phantoms", str(phantoms), "--count", "7", "--bleeds", "3", "--seed", "20")
+        _command("phantoms", str(phantoms), "--count", "7", "--bleeds", "3", "--smallest-ml", "15", "--seed", "20")
         scout = sorted((phantoms / "phantom_0001").iterdir())[:6]  # a study of six slices: not analysed
-        with LocalStack(Path(folder) / "storage") as stack:
+        with LocalStack(Path(folder) / "storage", models_folder=models) as stack:
             stack.wait_ready("serve")
             port = str(stack.wait_ready("listen")["dicom_port"])
             folders = sorted(path for path in phantoms.iterdir() if path.is_dir())
