@@ -8,7 +8,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed-from-dev
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test lint types tests debian-packages bench bench-intake prove-intake lock clean
+.PHONY: demo test lint types tests debian-packages bench bench-intake bench-worklist prove-intake lock clean
 
 demo: $(STAMP)
 	@$(BIN)/python demo.py $(if $(FROM),--from "$(FROM)") $(if $(ONCE),--once)
@@ -34,6 +34,9 @@ bench: $(STAMP)
 
 bench-intake: $(STAMP)
 	$(BIN)/python -m benchmarks.intake
+
+bench-worklist: $(STAMP)
+	$(BIN)/python -m benchmarks.worklist
 
 prove-intake: $(STAMP)
 	$(BIN)/python -m tests.dicom_listener.prove_intake --seeds 1000

@@ -20,6 +20,7 @@ from triage.settings import WorklistSettings
 from triage.study import StudyState
 
 POLL_S = 0.2  # a change reaches the open lists within this and a page's rendering
+MOST_ROWS_KEPT = 20_000  # drawn rows, about 3 kB each
 TICK_S = 15.0  # without changes too, as the order depends on how long studies wait
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -42,6 +43,7 @@ class Snapshot:
     at: float
     entries: Mapping[int, Entry]
     away: Away | None
+    rows: dict[Any, str] = field(default_factory=dict, compare=False, repr=False)  # drawn ones, shared by all snapshots
     _kept: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
     _making: threading.RLock = field(default_factory=threading.RLock, compare=False, repr=False)
 
@@ -139,7 +141,8 @@ class LiveList:
         away = self._away(entries, now) if entries is not old.entries or now - old.at >= 1.0 else old.away
         if old.version and entries is old.entries and away == old.away and 0 <= now - old.at < TICK_S:
             return old
-        return Snapshot(version=old.version + 1, change=change, at=now, entries=entries, away=away)
+        rows = old.rows if len(old.rows) < MOST_ROWS_KEPT else {}
+        return Snapshot(version=old.version + 1, change=change, at=now, entries=entries, away=away, rows=rows)
 
     def _entries(self, old: Snapshot, change: int, count: int) -> Mapping[int, Entry]:
         if change == old.change and count == len(old.entries):

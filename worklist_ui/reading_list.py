@@ -124,12 +124,13 @@ def _page(snapshot: Snapshot, query: ListQuery) -> ListPage:
 
 
 def _row(snapshot: Snapshot, entry: Entry) -> str:
-    """Draw one row, once for all who look at it."""
+    """Draw one row, once for all who look at it, until it changes; every minute anew, for what it says of waiting."""
     mine = reader() if reader() in (entry.study.claimed_by, entry.study.read_by) else ""
-    return snapshot.once(
-        ("row", entry.study.study_id, mine),
-        lambda: render_template("_row.html", entry=entry, now=snapshot.at, reader=reader()),
-    )
+    key = (entry.study.study_id, entry.change, mine, int(snapshot.at // 60))
+    html = snapshot.rows.get(key)
+    if html is None:
+        html = snapshot.rows[key] = render_template("_row.html", entry=entry, now=snapshot.at, reader=reader())
+    return html
 
 
 def _partial(snapshot: Snapshot, template: str, asked: object, **values: Any) -> str:
