@@ -28,7 +28,7 @@ from triage.study import FINAL_STATES, REASON_TEXT, Study, StudyState
 
 HERE = Path(__file__).resolve().parent
 READER = "reader"
-PHANTOMS = ("--count", "6", "--bleeds", "3", "--smallest-ml", "15", "--seed", "20")
+PHANTOMS = ("--count", "6", "--bleeds", "3", "--smallest-ml", "15", "--seed", "21")
 console = Console()
 
 

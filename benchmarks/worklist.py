@@ -23,6 +23,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -114,7 +115,8 @@ class Reader:
     """A signed-in browser without a screen; one connection, kept open."""
 
     def __init__(self, address: str) -> None:
-        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()))
+        cookies = http.cookiejar.CookieJar()
+        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(cookies))
         page = self._opener.open(f"{address}/sign-in").read().decode()
         found = re.search(r'name="csrf-token" content="([^"]+)"', page)
         assert found is not None
@@ -122,7 +124,6 @@ class Reader:
         answer = self._opener.open(f"{address}/sign-in", urllib.parse.urlencode(form).encode())
         assert answer.url.endswith("/list"), answer.url
         request = urllib.request.Request(f"{address}/list")
-        cookies = next(h for h in self._opener.handlers if isinstance(h, urllib.request.HTTPCookieProcessor)).cookiejar
         cookies.add_cookie_header(request)
         self._cookie = request.get_header("Cookie") or ""
         self._host = urllib.parse.urlsplit(address).netloc
@@ -156,12 +157,8 @@ def page_figures(reader: Reader, department: Department, studies: int) -> list[F
     """Measure the list's pages."""
     after_change = statistics.median(_page_after_change(reader, department) for _ in range(5))
     again = statistics.median(timed_ms(lambda: reader.get("/list")) for _ in range(9))
-    found = statistics.median(
-        timed_ms(lambda number=number: reader.get(f"/list?q=p{number:06d}")) for number in range(9)
-    )
-    sort = statistics.median(
-        timed_ms(lambda n=n: reader.get(f"/list?sort={n}")) for n in ("patient", "study", "volume")
-    )
+    found = statistics.median(timed_ms(partial(reader.get, f"/list?q=p{number:06d}")) for number in range(9))
+    sort = statistics.median(timed_ms(partial(reader.get, f"/list?sort={n}")) for n in ("patient", "study", "volume"))
     return [
         Figure(f"first page of {studies} open studies, just after a change", after_change, "ms", 200),
         Figure(f"first page of {studies} open studies, without a change", again, "ms", 200),

@@ -36,7 +36,7 @@ def main(models: Path = MODELS_FOLDER) -> None:
     """Take docs/list.png and docs/study.png."""
     with tempfile.TemporaryDirectory(prefix="ich-triage-pictures-") as folder:
         phantoms = Path(folder) / "phantoms"
-        _command("phantoms", str(phantoms), "--count", "7", "--bleeds", "3", "--smallest-ml", "15", "--seed", "20")
+        _command("phantoms", str(phantoms), "--count", "7", "--bleeds", "3", "--smallest-ml", "15", "--seed", "21")
         scout = sorted((phantoms / "phantom_0001").iterdir())[:6]  # a study of six slices: not analysed
         with LocalStack(Path(folder) / "storage", models_folder=models) as stack:
             stack.wait_ready("serve")

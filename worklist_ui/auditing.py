@@ -24,6 +24,7 @@ NOT_NOTED = frozenset(
         "sign_in.home",
         "sign_in.nothing",
         "api.openapi",
+        "oidc.start",
         "api.reference",
     }
 )
@@ -32,6 +33,7 @@ LARGEST_ID = 2**63 - 1  # of SQLite; a larger number in an address names no stud
 LOOKS = frozenset({"GET", "HEAD", "OPTIONS"})
 NAMES = {  # what the trail calls it, where the endpoint's own name says too little
     "sign_in.enter": "sign_in",
+    "oidc.callback": "sign_in",
     "sign_in.leave": "sign_out",
     "sign_in.use_link": "use_link",
     "reading_list.show": "view_list",

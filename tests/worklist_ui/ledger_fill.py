@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydicom.dataset import Dataset
 
@@ -57,7 +58,7 @@ class Department:
         self._register(late, study.header, at=self.now if at is None else at, stat=False)
         return self._study(study.study_instance_uid)
 
-    def queue(self, name: str = "Doe^Jane", **options: object) -> Study:
+    def queue(self, name: str = "Doe^Jane", **options: Any) -> Study:
         """Receive a whole study."""
         return self.complete(self.receive(name, **options))
 
@@ -71,7 +72,7 @@ class Department:
         )
         return self._study(study.study_instance_uid)
 
-    def analyse(self, name: str = "Doe^Jane", *, flagged: bool, probability: float = 0.0, **options: object) -> Study:
+    def analyse(self, name: str = "Doe^Jane", *, flagged: bool, probability: float = 0.0, **options: Any) -> Study:
         """Receive a study and record what a worker found."""
         study = self.queue(name, **options)
         return self.find(study, flagged=flagged, probability=probability)
