@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import threading
 from collections import Counter
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from dicom_listener.sending import Peer, PeerUnreachable, Sent, find_files, send
 from triage import logs
 from triage.errors import ConfigError, StoreError
 from triage.settings import load_settings
+from triage.stop_signal import StopSignal
 
 FAILED = 1
 USAGE = 2
@@ -41,7 +40,7 @@ def listen(config: Path | None, check: bool) -> None:
         if check:
             raise SystemExit(_show(self_check(settings)))
         listener = Listener(settings)
-        stopping = _stop_on_signals()
+        stopping = StopSignal.on_termination()
         listener.start()
     except ConfigError as error:
         raise _failure(error, USAGE) from error
@@ -122,13 +121,6 @@ def _summary(results: list[Sent]) -> str:
                       for sent in results if not sent.accepted)  # fmt: skip
     answers = "".join(f", {count} {status}" for status, count in sorted(refused.items()))
     return f"{accepted} of {len(results)} accepted{answers}"
-
-
-def _stop_on_signals() -> threading.Event:
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
-    return stopping
 
 
 def _failure(error: Exception, exit_code: int) -> SystemExit:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from datetime import datetime
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from triage.errors import ConfigError, StoreError
 from triage.ledger import Ledger
 from triage.ledger.reconciliation import Coverage
 from triage.settings import Settings, load_settings
+from triage.stop_signal import StopSignal
 
 FAILED = 1
 USAGE = 2
@@ -65,10 +64,7 @@ def _settings(config: Path | None, days: int | None, every_minutes: float | None
 
 def _repeat(reconciler: Reconciler, settings: Settings, since: datetime | None, *, once: bool) -> bool:
     """Compare once or until told to end; give whether the last one found everything."""
-    stopping = threading.Event()
-    if not once:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stopping.set())
+    stopping = StopSignal() if once else StopSignal.on_termination()
     while True:
         coverage = reconciler.run(_period(reconciler, settings, since, once=once))
         show(coverage)

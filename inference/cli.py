@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import threading
 from pathlib import Path
 
 import click
@@ -15,6 +13,7 @@ from inference.memory import keep_large_blocks
 from triage import logs
 from triage.errors import TriageError
 from triage.settings import Settings, load_settings
+from triage.stop_signal import StopSignal
 
 log = structlog.get_logger()
 
@@ -45,9 +44,7 @@ def run(settings: Settings, *, once: bool) -> None:
 
     keep_large_blocks()
     options = settings.worker
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = StopSignal.on_termination()
     ledger = Ledger(settings.storage.ledger_path)
     with ServingClient(options.endpoint, options.model_name, timeout_s=options.request_timeout_s) as network:
         worker = Worker(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
-import signal
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from inference.memory import keep_large_blocks
 from triage import logs
 from triage.errors import ServingError, TriageError
 from triage.settings import ServerSettings, load_settings
+from triage.stop_signal import StopSignal
 
 
 @click.command(
@@ -47,9 +46,7 @@ def serve_until_stopped(settings: ServerSettings) -> None:
     Raises:
         TriageError: the server cannot start.
     """
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = StopSignal.on_termination()
     keep_large_blocks()
     from inference.model_server.server import ModelServer  # TensorFlow takes seconds: not before the settings are sound
 

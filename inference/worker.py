@@ -15,6 +15,7 @@ from triage.errors import LeaseLost, ServingError, ServingUnavailable
 from triage.finding import Finding
 from triage.ledger.studies import Studies
 from triage.ledger.work import WorkQueue
+from triage.stop_signal import StopSignal
 from triage.study import Claim
 
 log = structlog.get_logger()
@@ -44,7 +45,7 @@ class Worker:
     retry_after_s: float
     clock: Callable[[], float] = time.time
 
-    def run(self, stop: threading.Event, *, poll_interval_s: float) -> None:
+    def run(self, stop: threading.Event | StopSignal, *, poll_interval_s: float) -> None:
         """Read studies until `stop` is set; the study in hand is finished first.
 
         While the model is away nothing is claimed: studies wait in the queue as they are.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -91,7 +92,8 @@ def _end_streams_on_term(worker: Any) -> None:
         usual = signal.getsignal(number)
 
         def handler(received: int, frame: FrameType | None, usual: Any = usual) -> None:
-            found.live.close()
+            # in a thread of its own: close() takes a lock, which this thread may hold when a second signal comes
+            threading.Thread(target=found.live.close).start()
             if callable(usual):
                 usual(received, frame)
 

@@ -26,6 +26,7 @@ from inference.model_server.model_config import ModelConfig
 from inference.model_server.model_versions import Phase, Step, next_step, versions_on_disk, wanted_versions
 from inference.model_server.served_model import Loaded, ServedModel, VersionStatus
 from inference.model_server.statuses import StatusError, failed_precondition, invalid_argument, not_found
+from triage.stop_signal import StopSignal
 
 if TYPE_CHECKING:
     from inference.model_server.servable import Servable
@@ -120,7 +121,7 @@ class ServableManager:
             self._labels = labels
 
     def wait_until_available(
-        self, names: Sequence[str], give_up: threading.Event | None = None, timeout_s: float | None = None
+        self, names: Sequence[str], give_up: threading.Event | StopSignal | None = None, timeout_s: float | None = None
     ) -> None:
         """Wait until each model has every wanted version in memory or failed; without limit where it has no version.
 

@@ -32,6 +32,7 @@ from inference.model_server.statuses import StatusError
 from inference.model_server.warm_up import warm_up
 from triage.errors import ConfigError, ServingError
 from triage.settings import ServerSettings
+from triage.stop_signal import StopSignal
 
 log = structlog.get_logger()
 
@@ -66,7 +67,7 @@ class ModelServer:
         self._grpc: grpc.Server | None = None
         self._rest: RestServer | None = None
 
-    def start(self, give_up: threading.Event | None = None) -> Ports:
+    def start(self, give_up: threading.Event | StopSignal | None = None) -> Ports:
         """Load the models, then open the port: whoever can connect is answered.
 
         Args:
@@ -93,7 +94,7 @@ class ModelServer:
         except StatusError as error:
             raise ConfigError(f"{settings.models_config_file} cannot be used: {error.message}") from error
 
-    def _start(self, configs: list[ModelConfig], give_up: threading.Event | None) -> Ports:
+    def _start(self, configs: list[ModelConfig], give_up: threading.Event | StopSignal | None) -> Ports:
         try:
             labels = {config.name: dict(config.labels) for config in configs}
             self.manager.set_labels(labels, before_available=self._settings.labels_before_available)
