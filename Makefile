@@ -8,7 +8,8 @@ BIN := .venv/bin
 STAMP := .venv/.installed-from-dev
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test lint types tests debian-packages bench bench-intake bench-worklist prove-intake lock clean
+.PHONY: demo test lint types tests debian-packages bench bench-intake bench-endpoint bench-input \
+  bench-worklist prove-intake screenshots lock clean
 
 demo: $(STAMP)
 	@$(BIN)/python demo.py $(if $(FROM),--from "$(FROM)") $(if $(ONCE),--once)
@@ -35,11 +36,20 @@ bench: $(STAMP)
 bench-intake: $(STAMP)
 	$(BIN)/python -m benchmarks.intake
 
+bench-endpoint: $(STAMP)
+	$(BIN)/python -m benchmarks.endpoint
+
+bench-input: $(STAMP)
+	$(BIN)/python -m benchmarks.input_pipeline
+
 bench-worklist: $(STAMP)
 	$(BIN)/python -m benchmarks.worklist
 
 prove-intake: $(STAMP)
 	$(BIN)/python -m tests.dicom_listener.prove_intake --seeds 1000
+
+screenshots: $(STAMP)
+	$(BIN)/python -m docs.take_screenshots
 
 # The lock files name versions and hashes, never an index. The whole is locked first, the parts take its versions.
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
