@@ -190,7 +190,7 @@ def source_at(kind: str, folder: Path) -> SourceSettings:
     return source
 
 
-DRAWING = 2  # counts up when phantoms or pasted blood come out differently: converted ones are then made anew
+DRAWING = 3  # counts up when phantoms or pasted blood come out differently: converted ones are then made anew
 
 
 def source_key(source: SourceSettings, grid: GridSettings) -> str:
