@@ -46,6 +46,7 @@ class DicomFile:
     path: Path
     sop_class_uid: str
     transfer_syntax_uid: str
+    true_to_meta: bool  # the file meta names the UIDs that the data set has
 
 
 @dataclass(frozen=True)
@@ -162,14 +163,15 @@ def _describe(path: Path) -> DicomFile | None:
     try:
         meta = read_file_meta_info(path)
         syntax = str(meta.TransferSyntaxUID)
-        sop_class = str(meta.get("MediaStorageSOPClassUID", ""))
-        if not sop_class:
-            sop_class = str(dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"]).SOPClassUID)
+        ds = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID", "SOPInstanceUID"])
+        sop_class = str(ds.SOPClassUID)
+        named = str(meta.get("MediaStorageSOPClassUID", "")), str(meta.get("MediaStorageSOPInstanceUID", ""))
+        true_to_meta = named == (sop_class, str(ds.get("SOPInstanceUID", "")))
     except (InvalidDicomError, OSError, AttributeError, ValueError, EOFError):
         return None
     if sop_class == "1.2.840.10008.1.3.10":  # a DICOMDIR is no image
         return None
-    return DicomFile(path, sop_class, syntax)
+    return DicomFile(path, sop_class, syntax, true_to_meta)
 
 
 def _send_share(files: Sequence[DicomFile], peer: Peer, tell: Callable[[Sent], None]) -> list[Sent]:
@@ -247,7 +249,8 @@ def _store(association: Association, file: DicomFile) -> int | None:
     if not association.is_established:
         return None
     try:
-        status = association.send_c_store(file.path)
+        # by path, pynetdicom takes the command's UIDs from the file meta, which anonymisers leave as they were
+        status = association.send_c_store(file.path if file.true_to_meta else dcmread(file.path))
     except (ValueError, AttributeError, RuntimeError, OSError):
         return None
     return int(status.Status) if "Status" in status else None

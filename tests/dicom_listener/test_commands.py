@@ -29,6 +29,19 @@ def test_send_pushes_a_folder_and_counts_what_is_no_dicom(listener: Running, tmp
     assert bytes(data) == encoded(series[7])
 
 
+def test_send_names_the_uids_of_the_data_set_where_the_file_meta_has_others(listener: Running, tmp_path: Path) -> None:
+    series = ct_series(slices=30)
+    for ds in series:  # as anonymisers leave it
+        ds.file_meta.MediaStorageSOPInstanceUID = f"{ds.SOPInstanceUID[:50]}.77"
+        ds.preamble = bytes(128)
+        ds.save_as(tmp_path / f"{ds.InstanceNumber}.dcm", enforce_file_format=False)  # does not mend the file meta
+
+    result = CliRunner().invoke(send, ["--port", str(listener.port), str(tmp_path)])
+
+    assert result.exit_code == 0, result.output
+    assert queued(listener, series[0].StudyInstanceUID).instance_count == 30
+
+
 def test_send_says_what_was_refused(listener: Running, tmp_path: Path) -> None:
     [good, bad] = ct_series(slices=2)
     del bad.StudyInstanceUID
