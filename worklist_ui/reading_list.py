@@ -79,7 +79,7 @@ def stream() -> ResponseReturnValue:
 
 def _events(query: ListQuery) -> Iterator[str]:
     live = services().live
-    known: dict[int, int] = {}
+    known: dict[int, Entry] = {}
     snapshot: Snapshot | None = live.snapshot()
     version = 0
     while not live.closing and still_signed_in():  # else the browser asks again, and is told to sign in
@@ -91,13 +91,13 @@ def _events(query: ListQuery) -> Iterator[str]:
         snapshot = live.wait(version, timeout_s=HEARTBEAT_S)
 
 
-def _message(snapshot: Snapshot, query: ListQuery, known: dict[int, int]) -> dict[str, Any]:
-    """Build one update; `known` maps the rows that the page has to their changes, and is brought up to date."""
+def _message(snapshot: Snapshot, query: ListQuery, known: dict[int, Entry]) -> dict[str, Any]:
+    """Build one update; `known` holds the rows that the page has, and is brought up to date."""
     page = _page(snapshot, query)
-    news = [entry for entry in page.entries if known.get(entry.study.study_id) != entry.change]
+    news = [entry for entry in page.entries if known.get(entry.study.study_id) != entry]
     _note_shown(news)
     known.clear()
-    known.update((entry.study.study_id, entry.change) for entry in page.entries)
+    known.update((entry.study.study_id, entry) for entry in page.entries)
     summary = summary_of(snapshot, reader())
     anybodys = replace(query, reader="")
     return {
@@ -126,7 +126,7 @@ def _page(snapshot: Snapshot, query: ListQuery) -> ListPage:
 def _row(snapshot: Snapshot, entry: Entry) -> str:
     """Draw one row, once for all who look at it, until it changes; every minute anew, for what it says of waiting."""
     mine = reader() if reader() in (entry.study.claimed_by, entry.study.read_by) else ""
-    key = (entry.study.study_id, entry.change, mine, int(snapshot.at // 60))
+    key = (entry, mine, int(snapshot.at // 60))  # by all it says, not by number: numbers of deleted studies come again
     html = snapshot.rows.get(key)
     if html is None:
         html = snapshot.rows[key] = render_template("_row.html", entry=entry, now=snapshot.at, reader=reader())
