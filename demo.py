@@ -126,11 +126,11 @@ def wait_for_results(stack: LocalStack, studies: Studies, *, timeout_s: float) -
 
 def reading_list(rows: list[Row]) -> Table:
     """Draw the reading list: flagged first, then arrival."""
-    table = Table(title="Reading list", title_justify="left")
-    for name in ("Patient", "Description", "Result"):
-        table.add_column(name)
-    for name in ("Images", "Probability", "mL", "Last image to result, s"):
-        table.add_column(name, justify="right")
+    table = Table(title="Reading list; wait: seconds from the last image to the result", title_justify="left")
+    table.add_column("Patient", no_wrap=True)
+    table.add_column("Result")
+    for name in ("Images", "Probability", "mL", "Wait, s"):
+        table.add_column(name, justify="right", no_wrap=True)
     by_id = {row.study.study_id: row for row in rows}
     for study_id in reading_order([_rank(row.study) for row in rows], now=time.time(), overtaking_cap_s=None):
         row = by_id[study_id]
@@ -139,7 +139,6 @@ def reading_list(rows: list[Row]) -> Table:
         waited = "" if study.found_at is None else f"{study.found_at - study.last_image_at:.1f}"
         table.add_row(
             study.header.patient_name,
-            study.header.study_description,
             _result(row),
             str(study.instance_count),
             f"{finding.probability:.2f}" if finding else "",
