@@ -20,7 +20,7 @@ cleared it.
 |---|---|
 | input `{input_name}` | (N, {rows}, {columns}, {channels}) int16 HU: slabs of {spacing} mm (z, y, x) with neighbours |
 | output `{output_name}` | (N, {rows}, {columns}) float32, probability of blood |
-| signature `spec` | `rows` (N,) int16, of any value; `json` (N,) string: this description, calibration and operating point |
+| signature `spec` | `rows` (N,) int16, any values; `json` (N,) string: this description and its lines |
 | study probability | sigmoid({slope:g} * logit(score) {intercept:+g}); score: mean of the highest {score_ml:g} mL |
 | flagged | study probability at or above {line:g} |
 | regions | voxels at or above {voxel:g}, from {smallest:g} mL |
