@@ -71,7 +71,9 @@ def _networking(settings: ListenerSettings) -> Iterator[str]:
             ("calling AE titles that are not set", known),
             ("associations at once", f"{settings.max_associations}; beyond: rejected (2/3/2)"),
             ("maximum PDU length received", f"{settings.max_pdu_bytes} bytes"),
-            ("asynchronous operations", "not supported: window 1/1"),
+            ("asynchronous operations", "one at a time: any window proposed is answered 1/1"),
+            ("SOP class extended and common extended negotiation", "not answered"),
+            ("user identity (PS3.7 D.3.3.7)", _identities(settings)),
             ("time for negotiation", f"{settings.negotiation_timeout_s:g} s"),
             ("time without a word", f"{settings.network_timeout_s:g} s, then A-ABORT"),
             ("largest data set", f"{settings.max_object_bytes} bytes, then A-ABORT"),
@@ -80,6 +82,17 @@ def _networking(settings: ListenerSettings) -> Iterator[str]:
         ],
     )
     yield ""
+
+
+def _identities(settings: ListenerSettings) -> str:
+    checked = [sender for sender in settings.senders if sender.username]
+    if not checked:
+        return "accepted in every type, not checked, no positive response"
+    names = ", ".join(f"`{sender.ae_title}`: type {'2' if sender.passcode_hash else '1 or 2'}" for sender in checked)
+    return (
+        f"asked of {names}, answered positively where asked for, else rejected (1/2/1); "
+        "of all others accepted in every type, not checked, no positive response"
+    )
 
 
 def _contexts() -> Iterator[str]:

@@ -8,7 +8,6 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import structlog
 from pynetdicom import _config, build_context, evt
@@ -19,11 +18,12 @@ from dicom_listener.association import Services, TriageEntity, TriageRequestHand
 from dicom_listener.commitment import CommitmentService
 from dicom_listener.completer import Completer
 from dicom_listener.completion import CompletionRules
-from dicom_listener.contexts import VERIFICATION, supported_contexts
+from dicom_listener.contexts import VERIFICATION
 from dicom_listener.disk import Disk
 from dicom_listener.health import HealthServer
 from dicom_listener.instance_store import InstanceStore
 from dicom_listener.metrics import Metrics
+from dicom_listener.negotiation import Negotiation
 from dicom_listener.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_listener.probes import Probes
 from dicom_listener.receiver import Receiver
@@ -152,6 +152,7 @@ class Listener:
 
     def _open_port(self) -> TriageServer:
         settings = self._settings
+        negotiation = Negotiation(self._senders, self._arrivals, self._metrics)
         _config.LOG_HANDLER_LEVEL = "none"  # pynetdicom's own log lines quote identifiers
         try:
             server: TriageServer = _application_entity(settings).make_server(
@@ -159,7 +160,7 @@ class Listener:
                 ae_title=settings.ae_title,
                 ssl_context=tls_context(settings),
                 contexts=[build_context(VERIFICATION, DEFAULT_TRANSFER_SYNTAXES)],
-                evt_handlers=self._handlers(),
+                evt_handlers=[*negotiation.handlers(), (evt.EVT_N_ACTION, self._commitment.asked)],
                 server_class=TriageServer,
                 request_handler=TriageRequestHandler,
             )
@@ -203,56 +204,6 @@ class Listener:
         if self._receiver.disk_is_low():
             ailments.append("the disk is nearly full: images are refused")
         return ailments
-
-    def _handlers(self) -> list[tuple[Any, Any]]:
-        return [
-            (evt.EVT_REQUESTED, self._on_requested),
-            (evt.EVT_REJECTED, self._on_rejected),
-            (evt.EVT_ESTABLISHED, self._on_established),
-            (evt.EVT_RELEASED, self._on_released),
-            (evt.EVT_ABORTED, self._on_aborted),
-            (evt.EVT_N_ACTION, self._commitment.asked),
-        ]
-
-    def _on_requested(self, event: Any) -> None:
-        association = event.assoc
-        request = association.requestor.primitive
-        calling = request.calling_ae_title
-        rejection = self._senders.rejection(calling, association.requestor.address, self._arrivals.senders())
-        if rejection is not None:
-            recurring.warning("sender_rejected", reason=rejection.reason, peer_host=association.requestor.address)
-            self._metrics.count("ich_listener_rejections_total", code="/".join(map(str, rejection.code)))
-            association.acse.send_reject(*rejection.code)
-            association.kill()  # waits until it is sent
-            return
-        association.acceptor.supported_contexts = supported_contexts(request.presentation_context_definition_list)
-        # before the answer: its first image may come before pynetdicom says that it is established
-        self._arrivals.association_opened(association.number, calling_ae_title=calling)
-
-    def _on_rejected(self, event: Any) -> None:
-        primitive = event.assoc.acceptor.primitive
-        code = f"{primitive.result}/{primitive.result_source}/{primitive.diagnostic}"
-        self._metrics.count("ich_listener_rejections_total", code=code)
-        recurring.warning(
-            "association_rejected",
-            association=event.assoc.number,
-            peer_host=event.assoc.requestor.address,
-            code=code,
-        )
-
-    def _on_established(self, event: Any) -> None:
-        association = event.assoc
-        calling = association.requestor.ae_title
-        self._metrics.count("ich_listener_associations_total")
-        log.info("association_opened", association=association.number, calling_ae_title=calling,
-                 peer_host=association.requestor.address, contexts=len(association.accepted_contexts))  # fmt: skip
-
-    def _on_released(self, event: Any) -> None:
-        log.info("association_released", association=event.assoc.number)
-
-    def _on_aborted(self, event: Any) -> None:
-        self._metrics.count("ich_listener_aborts_total")
-        recurring.warning("association_aborted", association=event.assoc.number)
 
     def _rules_of(self, calling_ae_title: str) -> CompletionRules:
         rules = completion_rules(self._settings)

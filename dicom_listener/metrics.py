@@ -28,7 +28,8 @@ class Metrics:
             "ich_listener_instances_total": _Counter("C-STORE requests by status"),
             "ich_listener_bytes_total": _Counter("bytes of data sets kept"),
             "ich_listener_associations_total": _Counter("associations accepted"),
-            "ich_listener_rejections_total": _Counter("associations rejected, by result/source/reason"),
+            "ich_listener_rejections_total": _Counter("associations rejected, by result/source/reason and cause"),
+            "ich_listener_contexts_rejected_total": _Counter("presentation contexts offered in vain"),
             "ich_listener_aborts_total": _Counter("associations aborted by either side, or broken off"),
             "ich_listener_studies_complete_total": _Counter("studies queued, by the evidence"),
         }

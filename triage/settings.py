@@ -42,6 +42,8 @@ class SenderSettings(BaseModel, frozen=True, extra="forbid"):
     priority: str = Field(default="routine", pattern="^(routine|stat)$")  # stat: its studies are read before others
     commitment_port: int | None = Field(default=None, ge=1, le=65535)  # where it takes storage commitment reports
     character_set: str = ""  # of its texts, e.g. "ISO_IR 144", whatever the images say; empty: as they say
+    username: str = ""  # user that it must show (PS3.7 D.3.3.7); empty: what it shows is not looked at
+    passcode_hash: str = Field(default="", repr=False)  # as `ich-triage passcode` prints it; empty: none is asked for
 
 
 class ListenerSettings(BaseModel, frozen=True, extra="forbid"):

@@ -90,14 +90,20 @@ def p_data(context_id: int, control: int, content: bytes) -> bytes:
     return pdu(P_DATA, struct.pack(">LBB", len(content) + 2, context_id, control) + content)
 
 
-def associate_rq(contexts: list[tuple[bytes, list[bytes]]], called: bytes = b"ICHTRIAGE") -> bytes:
-    """A-ASSOCIATE-RQ (PS3.8 9.3.2)."""
-    items = _item(0x10, b"1.2.840.10008.3.1.1.1")
+def associate_rq(
+    contexts: list[tuple[bytes, list[bytes]]],
+    called: bytes = b"ICHTRIAGE",
+    *,
+    calling: bytes = b"RAW",
+    more: bytes = b"",
+) -> bytes:
+    """A-ASSOCIATE-RQ (PS3.8 9.3.2), with `more` sub-items of user information."""
+    items = item(0x10, b"1.2.840.10008.3.1.1.1")
     for number, (abstract, syntaxes) in enumerate(contexts):
-        sub_items = _item(0x30, abstract) + b"".join(_item(0x40, syntax) for syntax in syntaxes)
-        items += _item(0x20, bytes([2 * number + 1, 0, 0, 0]) + sub_items)
-    items += _item(0x50, _item(0x51, struct.pack(">L", 16384)) + _item(0x52, b"1.2.3.4"))
-    return pdu(1, struct.pack(">HH", 1, 0) + called.ljust(16) + b"RAW".ljust(16) + bytes(32) + items)
+        sub_items = item(0x30, abstract) + b"".join(item(0x40, syntax) for syntax in syntaxes)
+        items += item(0x20, bytes([2 * number + 1, 0, 0, 0]) + sub_items)
+    items += item(0x50, item(0x51, struct.pack(">L", 16384)) + item(0x52, b"1.2.3.4") + more)
+    return pdu(1, struct.pack(">HH", 1, 0) + called.ljust(16) + calling.ljust(16) + bytes(32) + items)
 
 
 def store_rq(sop_instance_uid: str, *, has_data: bool = True, message_id: int = 1) -> bytes:
@@ -127,5 +133,6 @@ def status_of(body: bytes) -> int:
     return int(struct.unpack_from("<H", body, start + 8)[0])
 
 
-def _item(kind: int, content: bytes) -> bytes:
+def item(kind: int, content: bytes) -> bytes:
+    """One item of variable length (PS3.8 9.3.2)."""
     return struct.pack(">BBH", kind, 0, len(content)) + content

@@ -10,7 +10,7 @@ from pynetdicom import AE, build_context
 from dicom_listener.conformance import statement, storage_classes, transfer_syntaxes
 from dicom_listener.conformance_cli import conformance
 from tests.dicom_listener.conftest import Running
-from triage.settings import ListenerSettings
+from triage.settings import ListenerSettings, SenderSettings
 
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 NOT_CLAIMED = [
@@ -94,3 +94,14 @@ def test_statement_has_the_configuration(tmp_path: Path) -> None:
     ):
         assert line in result.stdout
     assert "No TLS." in result.stdout
+
+
+def test_statement_says_whose_identity_is_asked_for() -> None:
+    named = SenderSettings(ae_title="CT1", username="ct")
+    with_passcode = SenderSettings(ae_title="ARCHIVE", username="pacs", passcode_hash="scrypt$2$8$1$AAAA$AAAA")
+
+    checked = statement(ListenerSettings(senders=(named, with_passcode)))
+
+    assert "| accepted in every type, not checked, no positive response |" in statement(ListenerSettings())
+    assert "asked of `CT1`: type 1 or 2, `ARCHIVE`: type 2, answered positively" in checked
+    assert "scrypt" not in checked

@@ -48,7 +48,7 @@ def test_metrics_count_what_happened(tmp_path: Path) -> None:
     assert 'ich_listener_instances_total{status="0xA900"} 1' in text
     assert f"ich_listener_bytes_total {sum(len(encoded(ds)) for ds in series)}" in text
     assert "ich_listener_associations_total 2" in text
-    assert 'ich_listener_rejections_total{code="1/1/7"} 1' in text
+    assert 'ich_listener_rejections_total{code="1/1/7",reason="called AE title"} 1' in text
     assert 'ich_listener_studies_complete_total{completed_by="geometry"} 1' in text
     assert "ich_listener_store_seconds_count 31" in text
     assert re.search(r"^ich_listener_disk_free_bytes \d", text, re.MULTILINE)
