@@ -127,6 +127,7 @@ class OptimiserSettings(BaseModel, frozen=True, extra="forbid"):
     warmup_steps: int = Field(default=100, ge=0)
     weight_decay: float = Field(default=1e-4, ge=0)
     dice_weight: float = Field(default=1.0, ge=0)
+    slab_dice_weight: float = Field(default=0.0, ge=0)  # of each slab's Dice, where thin bleeds count like large ones
     cross_entropy_weight: float = Field(default=2.0, ge=0)
     weak_weight: float = Field(default=0.3, ge=0)  # of labels by slice and by study, where sources have no masks
     crop: tuple[int, int] = (176, 160)  # rows and columns shown in training, from the middle of the grid
@@ -139,7 +140,7 @@ class RunSettings(BaseModel, frozen=True, extra="forbid"):
     seed: int = 1
     folder: Path  # checkpoints, shards and TensorBoard's events; made where it is missing
     shards: Path | None = None  # converted data, may be shared between runs; default: `shards` in the run's folder
-    warm_start: Path | None = None  # a checkpoint of another run, whose weights this run begins with
+    warm_start: Path | None = None  # a run's checkpoints or a published version, whose weights this run begins with
     steps_per_round: int = Field(default=200, gt=0)  # a round ends with a checkpoint
     rounds_per_validation: int = Field(default=3, gt=0)
     threads: int = Field(default=0, ge=0)  # of TensorFlow's kernels; 0: as many as there are cores

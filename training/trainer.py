@@ -17,10 +17,11 @@ from typing import Any, Protocol
 import keras
 import tensorflow as tf
 
-from training.losses import cross_entropy, dice_loss, dice_parts
+from training.losses import cross_entropy, dice_loss, dice_parts, slab_dice_loss
 from training.network import build_network
 from training.pipeline import training_batches
 from training.settings import RunSettings, SourceSettings
+from training.warm_start import BATCHES_MEASURED, start_from
 from training.weak_labels import known_logits, weak_loss
 from triage.errors import ConfigError
 
@@ -95,13 +96,10 @@ class Trainer:
         self.checkpoints.restore_or_initialize()
         return int(self.step.numpy())
 
-    def warm_start(self, checkpoint: Path) -> None:
-        """Take the network's weights, and nothing else, from another run's checkpoint or its folder."""
-        path = tf.train.latest_checkpoint(str(checkpoint)) or str(checkpoint)
-        try:
-            tf.train.Checkpoint(network=self.network).restore(path).expect_partial().assert_existing_objects_matched()
-        except (tf.errors.OpError, AssertionError) as error:
-            raise ConfigError(f"No weights of this network can be read from {checkpoint}.") from error
+    def warm_start(self, source: Path) -> None:
+        """Take the network's weights, and nothing else, from another run's checkpoints or a published version."""
+        batches = training_batches(self.settings, self.converted, 0).take(BATCHES_MEASURED)
+        start_from(self.network, source, self.settings.network, batches.map(lambda hu, *_truth: hu))
 
     def run(self, observer: Observer) -> None:
         """Train to the last step, a checkpoint after each round.
@@ -168,6 +166,7 @@ class Trainer:
             dice = dice_loss(parts)
             # the optimiser adds up the replicas' gradients, so each brings its share of the mean
             strong = optimiser.cross_entropy_weight * entropy + optimiser.dice_weight * dice
+            strong += optimiser.slab_dice_weight * slab_dice_loss(logits, blood)
             loss = (strong + optimiser.weak_weight * weak) / self.replicas
         gradients = tape.gradient(loss, self.network.trainable_variables)
         self.optimiser.apply(gradients, self.network.trainable_variables)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.losses import cross_entropy, dice_loss, dice_parts
+from training.losses import cross_entropy, dice_loss, dice_parts, slab_dice_loss
 from training.network import Windows, build_network, fold_normalisation
 from training.settings import NetworkSettings
 from triage.errors import ConfigError
@@ -64,3 +64,19 @@ def test_dice_parts_of_halves_add_up_to_the_whole():
     halves = np.asarray(dice_parts(logits[:2], blood[:2])) + np.asarray(dice_parts(logits[2:], blood[2:]))
 
     np.testing.assert_allclose(halves, np.asarray(dice_parts(logits, blood)), rtol=1e-5)
+
+
+def test_slab_dice_counts_a_thin_bleed_like_a_large_one():
+    blood = np.zeros((2, 16, 16), np.float32)
+    blood[0, 4:12, 4:12], blood[1, 3, 2:6] = 1, 1  # 64 and 4 voxels
+    only_large = np.where(np.arange(2)[:, None, None] == 0, np.where(blood > 0, 50.0, -50.0), -50.0).astype(np.float32)
+
+    # the large one is perfect; of the thin one 20 of 4 + 20 voxels remain: all of its Dice but the smoothing
+    assert float(slab_dice_loss(only_large, blood)) == pytest.approx((0 + 4 / 24) / 2, abs=1e-6)
+
+
+def test_slab_dice_of_an_empty_slab_falls_with_its_false_alarms():
+    logits = np.full((1, 8, 8), -50.0)
+    logits[0, :4, :5] = 50.0  # 20 voxels, as many as the smoothing
+
+    assert float(slab_dice_loss(logits, np.zeros((1, 8, 8)))) == pytest.approx(0.5, abs=1e-6)
