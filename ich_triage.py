@@ -16,6 +16,7 @@ COMMANDS = {
     "send": ("dicom_listener.cli", "send", "listener", "Push a folder of DICOM files to a C-STORE port."),
     "echo": ("dicom_listener.cli", "echo", "listener", "Try a DICOM port (C-ECHO)."),
     "passcode": ("dicom_listener.passcode_cli", "passcode", "listener", "Hash the passcode that a sender must show."),
+    "storage": ("dicom_listener.storage_cli", "storage", "listener", "Check images on disk; list the quarantine."),
     "conformance": ("dicom_listener.conformance_cli", "conformance", "listener", "Print the conformance statement."),
     "reconcile": (
         "dicom_listener.reconcile_cli",

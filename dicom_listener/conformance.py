@@ -15,7 +15,11 @@ from triage.settings import ListenerSettings, ReconcileSettings
 
 STATUSES = (
     ("0000", "Success", "the data set is on disk, synced, and in the ledger"),
-    ("A700", "Refused: Out of Resources", "the disk is full or nearly full, or the ledger takes no rows"),
+    (
+        "A700",
+        "Refused: Out of Resources",
+        "disk full or nearly full, ledger takes no rows, or no instance and quarantine full",
+    ),
     ("A900", "Error: Data Set Does Not Match SOP Class", "a UID is missing, is none, or differs from the command's"),
     ("C000", "Error: Cannot Understand", "the data set does not parse or is cut short"),
     ("0122", "Refused: SOP Class Not Supported", "the presentation context is not one of storage"),

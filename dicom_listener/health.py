@@ -20,6 +20,7 @@ class HealthServer:
         address: host and port; port 0 takes a free one.
         metrics: what /metrics shows.
         ailments: gives what is wrong, in words; empty: healthy.
+        notes: gives what a person should look at, though no new start would mend it.
         not_ready: tries whether an image could be taken, and gives what is wrong.
 
     Raises:
@@ -31,10 +32,12 @@ class HealthServer:
         address: tuple[str, int],
         metrics: Metrics,
         ailments: Callable[[], list[str]],
+        notes: Callable[[], list[str]],
         not_ready: Callable[[], list[str]],
     ) -> None:
         self._server = _Server(address, _Handler)
         self._server.metrics = metrics
+        self._server.notes = notes
         self._server.checks = {"/health": ailments, "/ready": lambda: [*ailments(), *not_ready()]}
         self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
         self.port = int(self._server.server_address[1])
@@ -53,6 +56,7 @@ class HealthServer:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     metrics: Metrics
+    notes: Callable[[], list[str]]
     checks: dict[str, Callable[[], list[str]]]
 
 
@@ -67,7 +71,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path in self.server.checks:
             reasons = list(dict.fromkeys(self.server.checks[self.path]()))
             status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
-            body = json.dumps({"status": "failing" if reasons else "ok", "reasons": reasons})
+            report = {"status": "failing" if reasons else "ok", "reasons": reasons, "notes": self.server.notes()}
+            body = json.dumps(report)
             self._answer(status, "application/json", body + "\n")
         else:
             self._answer(

@@ -32,6 +32,11 @@ def instance_path(study_instance_uid: str, sop_instance_uid: str, sha256: str) -
     return INSTANCES / study[:2] / study[2:34] / f"{sop[:32]}-{sha256[:16]}.dcm"
 
 
+def quarantine_path(sha256: str) -> Path:
+    """Give the place, below the storage folder, of data that is no instance."""
+    return QUARANTINE / f"{sha256[:32]}.bin"
+
+
 class InstanceStore:
     """The storage folder of one listener.
 
@@ -100,7 +105,7 @@ class InstanceStore:
 
     def quarantine(self, parts: Sequence[Bytes], sha256: str) -> Path:
         """Keep data that is no instance, once for the same content; give its path below the storage folder."""
-        path = QUARANTINE / f"{sha256[:32]}.bin"
+        path = quarantine_path(sha256)
         if not (self.folder / path).exists():
             self.keep(parts, path)
             self.sync_names([path])
@@ -108,7 +113,7 @@ class InstanceStore:
 
     def quarantine_spilled(self, temporary: Path, sha256: str) -> Path:
         """Keep a temporary file that is no instance; give its path below the storage folder."""
-        path = QUARANTINE / f"{sha256[:32]}.bin"
+        path = quarantine_path(sha256)
         self.keep_spilled(temporary, path)
         self.sync_names([path])
         return path

@@ -22,10 +22,12 @@ from dicom_listener.contexts import VERIFICATION
 from dicom_listener.disk import Disk
 from dicom_listener.health import HealthServer
 from dicom_listener.instance_store import InstanceStore
+from dicom_listener.inventory import Inventory
 from dicom_listener.metrics import Metrics
 from dicom_listener.negotiation import Negotiation
 from dicom_listener.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dicom_listener.probes import Probes
+from dicom_listener.probes import UNKNOWN, Probes
+from dicom_listener.quarantine import QuarantineRoom
 from dicom_listener.receiver import Receiver
 from dicom_listener.recorder import Recorder
 from dicom_listener.recovery import mark_alive, recover
@@ -100,12 +102,17 @@ class Listener:
         self._arrivals = Arrivals(gap_max_s=settings.quiet_period_s)
         self._senders = Senders(settings)
         self._recorder = Recorder(self._intake, store)
+        self._quarantine = QuarantineRoom(
+            self._folder, max_bytes=settings.quarantine_max_bytes, max_objects=settings.quarantine_max_objects
+        )
+        self._inventory = Inventory(self._folder, self._ledger_path)
         self._receiver = Receiver(
             store,
             self._recorder,
             self._arrivals,
             self._senders,
             self._metrics,
+            self._quarantine,
             min_free_bytes=settings.min_free_bytes,
             max_object_bytes=settings.max_object_bytes,
         )
@@ -114,10 +121,12 @@ class Listener:
             Commitments(self._ledger), self._folder, self._senders, ae_title=settings.ae_title
         )
         self._server = self._open_port()
+        self._register_gauges()
         self._open_health()
         self._recorder.start()
         self._completer.start()
         self._commitment.start()
+        self._inventory.start()
         self._threads = [
             threading.Thread(target=self._server.serve_forever, args=(ACCEPT_POLL_S,), name="accept", daemon=True),
             threading.Thread(target=self._mark_alive, name="alive", daemon=True),
@@ -137,6 +146,7 @@ class Listener:
         self._end_associations()
         self._completer.stop()
         self._commitment.stop()
+        self._inventory.stop()
         self._recorder.stop()
         for thread in self._threads:
             thread.join()
@@ -169,16 +179,20 @@ class Listener:
                 f"Port {settings.port} on {settings.host} cannot be opened: {error.strerror}. "
                 "Choose another with listener.port, or end what uses it."
             ) from error
-        self._metrics.gauge(
-            "ich_listener_associations_open", "associations open now", lambda: len(self._arrivals.senders())
-        )
-        self._metrics.gauge(
-            "ich_listener_disk_free_bytes", "bytes that may still be written", lambda: self._receiver.free_bytes()
-        )
         server.services = Services(self._receiver, self._arrivals)
         server.connection_admitted = self._connection_admitted
         self.port = server.server_address[1]
         return server
+
+    def _register_gauges(self) -> None:
+        gauge = self._metrics.gauge
+        gauge("ich_listener_associations_open", "associations open now", self._arrivals.open_count)
+        gauge("ich_listener_disk_free_bytes", "bytes that may still be written", self._receiver.free_bytes)
+        gauge("ich_listener_missing_files", "images of the ledger without a file", self._missing_files)
+        gauge("ich_listener_quarantined_bytes", "bytes of data in quarantine", lambda: self._quarantine.kept()[1])
+
+    def _missing_files(self) -> float:
+        return UNKNOWN if self._inventory.missing is None else self._inventory.missing
 
     def _open_health(self) -> None:
         settings = self._settings
@@ -188,7 +202,7 @@ class Listener:
             address = (settings.metrics_host, settings.metrics_port)
             self._probes = Probes(self._folder, self._disk, self._ledger, settings)
             self._probes.register(self._metrics)
-            self._health = HealthServer(address, self._metrics, self._ailments, self._probes.not_ready)
+            self._health = HealthServer(address, self._metrics, self._ailments, self._notes, self._probes.not_ready)
         except OSError as error:
             self._server.server_close()
             raise ConfigError(
@@ -204,6 +218,15 @@ class Listener:
         if self._receiver.disk_is_low():
             ailments.append("the disk is nearly full: images are refused")
         return ailments
+
+    def _notes(self) -> list[str]:
+        """Give what a person should look at, in words."""
+        notes = []
+        if self._inventory.missing:
+            notes.append(f"{self._inventory.missing} images have no file: ich-triage storage verify")
+        if self._quarantine.is_full():
+            notes.append("the quarantine is full: ich-triage storage quarantine")
+        return notes
 
     def _rules_of(self, calling_ae_title: str) -> CompletionRules:
         rules = completion_rules(self._settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +32,7 @@ class Metrics:
             "ich_listener_rejections_total": _Counter("associations rejected, by result/source/reason and cause"),
             "ich_listener_contexts_rejected_total": _Counter("presentation contexts offered in vain"),
             "ich_listener_aborts_total": _Counter("associations aborted by either side, or broken off"),
+            "ich_listener_quarantine_refused_total": _Counter("objects not kept, as the quarantine was full"),
             "ich_listener_studies_complete_total": _Counter("studies queued, by the evidence"),
         }
         self._buckets = [0] * (len(LATENCY_BOUNDS_S) + 1)
@@ -61,7 +63,7 @@ class Metrics:
         with self._lock:
             lines = [*self._counter_lines(), *self._latency_lines()]
         for name, (text, value) in self._gauges.items():
-            lines += [f"# HELP {name} {text}", f"# TYPE {name} gauge", f"{name} {value():.15g}"]
+            lines += [f"# HELP {name} {text}", f"# TYPE {name} gauge", f"{name} {_asked(value):.15g}"]
         return "\n".join(lines) + "\n"
 
     def value(self, name: str, **labels: str) -> float:
@@ -87,6 +89,14 @@ class Metrics:
         yield f'{name}_bucket{{le="+Inf"}} {sum(self._buckets)}'
         yield f"{name}_sum {self._seconds:.6f}"
         yield f"{name}_count {sum(self._buckets)}"
+
+
+def _asked(value: Callable[[], float]) -> float:
+    """Ask a gauge; not a number where a disk does not answer, as the other metrics are wanted then more than ever."""
+    try:
+        return value()
+    except OSError:
+        return math.nan
 
 
 def _labels_text(labels: Mapping[str, str]) -> str:

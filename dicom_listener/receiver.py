@@ -16,7 +16,9 @@ from dicom_listener.instance_store import InstanceStore, instance_path
 from dicom_listener.instances import instance_from
 from dicom_listener.metrics import Metrics
 from dicom_listener.part10 import file_header
+from dicom_listener.quarantine import QuarantineRoom
 from dicom_listener.recorder import Recorder
+from dicom_listener.recurring import RecurringLog
 from dicom_listener.senders import Senders
 from dicom_listener.statuses import StoreStatus
 from dicom_listener.uids import checked_uid
@@ -24,6 +26,7 @@ from triage.errors import StoreError, UnreadableInstance
 from triage.ledger.intake import Quarantined, Received, Registered
 
 log = structlog.get_logger()
+recurring = RecurringLog()
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Receiver:
         arrivals: what completion is judged from.
         senders: what is set for each of them.
         metrics: counts statuses, bytes and the time to an answer.
+        quarantine: how much is kept of what is no instance.
         min_free_bytes: below this much free disk, images are refused before the disk is full.
         max_object_bytes: of one data set.
         clock: seconds since the epoch.
@@ -72,6 +76,7 @@ class Receiver:
         arrivals: Arrivals,
         senders: Senders,
         metrics: Metrics,
+        quarantine: QuarantineRoom,
         *,
         min_free_bytes: int,
         max_object_bytes: int,
@@ -82,6 +87,7 @@ class Receiver:
         self._arrivals = arrivals
         self._senders = senders
         self._metrics = metrics
+        self._quarantine = quarantine
         self._min_free_bytes = min_free_bytes
         self._max_object_bytes = max_object_bytes
         self._clock = clock
@@ -170,6 +176,10 @@ class Receiver:
 
     def _refuse(self, request: StoreRequest, data: IncomingData, status: StoreStatus, reason: str) -> Answer:
         """Keep the data where an administrator can look at them; the sender still owns the image."""
+        if not self._quarantine.take(data.size, data.sha256()):
+            self._metrics.count("ich_listener_quarantine_refused_total")
+            recurring.warning("quarantine_full", calling_ae_title=request.calling_ae_title, reason=reason)
+            return Answer(StoreStatus.OUT_OF_RESOURCES, "the quarantine is full")
         path = data.quarantine()
         self._recorder.quarantine(
             Quarantined(
@@ -181,7 +191,7 @@ class Receiver:
                 reason=reason,
             )
         )
-        log.warning(
+        recurring.warning(
             "instance_quarantined", calling_ae_title=request.calling_ae_title, status=f"0x{status:04X}", reason=reason
         )
         return Answer(status, reason[:64])

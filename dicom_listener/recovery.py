@@ -1,10 +1,10 @@
-"""What a start does after whatever ended the last listener: clear leftovers, register orphans, report losses."""
+"""What a start does after whatever ended the last listener: clear leftovers, register orphans."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,11 +63,6 @@ def recover(folder: Path, intake: Intake, *, now: float) -> Recovered:
 def mark_alive(folder: Path) -> None:
     """Note on disk that a listener runs now."""
     (folder / ALIVE_MARK).touch()
-
-
-def missing_files(folder: Path, paths: Sequence[Path]) -> list[Path]:
-    """Give those of `paths` (below the storage folder, from the ledger) that are not on disk."""
-    return [path for path in paths if not (folder / path).exists()]
 
 
 def _clear_incoming(folder: Path, intake: Intake) -> int:

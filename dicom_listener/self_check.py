@@ -15,7 +15,10 @@ from pathlib import Path
 
 from dicom_listener.disk import Disk
 from dicom_listener.instance_store import INCOMING, INSTANCES, QUARANTINE
+from dicom_listener.inventory import missing_files
 from dicom_listener.listener import CONNECTIONS_PER_ASSOCIATION, LOCK_FILE
+from dicom_listener.quarantine import QuarantineRoom
+from dicom_listener.senders import Senders
 from dicom_listener.sending import Peer, PeerUnreachable, verify
 from dicom_listener.tls import days_left, tls_context
 from triage.errors import ConfigError, StoreError
@@ -64,7 +67,9 @@ def self_check(settings: Settings, *, disk: Disk | None = None) -> list[Check]:
     checks = [
         _ae_title(settings.listener),
         *_storage(settings.storage, settings.listener, disk or Disk()),
-        _ledger(settings.storage),
+        *_ledger(settings.storage),
+        *_kept(settings.storage, settings.listener),
+        *_senders(settings.listener),
         _dicom_port(settings.listener, running=running),
         *_metrics_port(settings.listener, running=running),
         *_certificates(settings.listener),
@@ -156,21 +161,63 @@ def _file_system_of(folder: Path) -> str:
     return max(around)[1] if around else ""
 
 
-def _ledger(storage: StorageSettings) -> Check:
+def _ledger(storage: StorageSettings) -> Iterator[Check]:
     path = storage.ledger_path
     if not path.exists():
-        return Check("ledger", Grade.GOOD, "none yet; the first start makes it")
+        yield Check("ledger", Grade.GOOD, "none yet; the first start makes it")
+        return
     try:
         found = inspect_ledger(path)
     except StoreError as error:
-        return Check("ledger", Grade.FAULT, str(error), f"let user {os.getuid()} write {path}, or restore a copy of it")
+        yield Check("ledger", Grade.FAULT, str(error), f"let user {os.getuid()} write {path}, or restore a copy of it")
+        return
     if found.newer:
         mend = "update this host: an older version must not write it"
-        return Check("ledger", Grade.FAULT, f"written by a newer version (steps {', '.join(found.newer)})", mend)
-    state = f"opens and takes writes; {found.steps} steps, {found.size_bytes / GB:.3f} GB"
-    if found.pending:
-        return Check("ledger", Grade.GOOD, f"{state}; the next start applies {len(found.pending)} more")
-    return Check("ledger", Grade.GOOD, state)
+        yield Check("ledger", Grade.FAULT, f"written by a newer version (steps {', '.join(found.newer)})", mend)
+        return
+    pending = f"; the next start applies {len(found.pending)} more" if found.pending else ""
+    yield Check("ledger", Grade.GOOD,
+                f"opens and takes writes; {found.steps} steps, {found.size_bytes / GB:.3f} GB{pending}")  # fmt: skip
+
+
+def _kept(storage: StorageSettings, settings: ListenerSettings) -> Iterator[Check]:
+    """Whether each image of the ledger has its file, and what is in quarantine."""
+    if not storage.ledger_path.exists():
+        return
+    try:
+        missing = sum(1 for _ in missing_files(storage.folder, storage.ledger_path))
+        room = QuarantineRoom(storage.folder, max_bytes=settings.quarantine_max_bytes,
+                              max_objects=settings.quarantine_max_objects)  # fmt: skip
+        objects, size = room.kept()
+    except (StoreError, OSError):
+        return  # the checks of storage and ledger say so
+    yield Check("images on disk", Grade.FAULT if missing else Grade.GOOD,
+                f"{missing} of the ledger's have no file" if missing else "each of the ledger's has its file",
+                "ich-triage storage verify, and send these studies again" if missing else "")  # fmt: skip
+    if not objects:
+        return
+    found = (
+        f"{objects} objects, {size / GB:.3f} GB; nothing more is kept beyond {settings.quarantine_max_bytes / GB:g} GB"
+    )
+    yield Check("quarantine", Grade.DOUBTFUL, found, "ich-triage storage quarantine says why, and removes them")
+
+
+def _senders(settings: ListenerSettings) -> Iterator[Check]:
+    try:
+        Senders(settings)
+    except ConfigError as error:
+        yield Check("senders", Grade.FAULT, str(error), "[[listener.senders]]")
+        return
+    if settings.only_known_senders and not settings.senders:
+        mend = "[[listener.senders]] ae_title = ..., one for each, or listener.only_known_senders = false"
+        yield Check("senders", Grade.FAULT, "only known ones may send, and none is known", mend)
+        return
+    in_the_clear = [each.ae_title for each in settings.senders if each.passcode_hash]
+    if in_the_clear and settings.tls_certificate is None:
+        found = f"the passcode of {', '.join(in_the_clear)} crosses the network in the clear"
+        yield Check("senders", Grade.DOUBTFUL, found, "listener.tls_certificate")
+    elif settings.senders:
+        yield Check("senders", Grade.GOOD, f"{len(settings.senders)} known")
 
 
 def _dicom_port(settings: ListenerSettings, *, running: bool) -> Check:

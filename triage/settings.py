@@ -59,6 +59,8 @@ class ListenerSettings(BaseModel, frozen=True, extra="forbid"):
     negotiation_timeout_s: float = Field(default=15.0, gt=0)  # a connection must ask for an association within this
     min_free_bytes: int = Field(default=2_000_000_000, ge=0)  # below this much free disk, images are refused (0xA700)
     max_object_bytes: int = Field(default=512_000_000, ge=1)  # of one image; a sender of more is cut off
+    quarantine_max_bytes: int = Field(default=5_000_000_000, ge=0)  # of what could not be taken as an instance
+    quarantine_max_objects: int = Field(default=10_000, ge=0)  # of these; beyond either bound: 0xA700, nothing kept
     settle_s: float = Field(default=1.0, ge=0)  # after the release of a whole study: another association may follow
     quiet_period_s: float = Field(default=20.0, gt=0)  # without evidence, a study is complete after this much silence
     cap_s: float = Field(default=60.0, gt=0)  # with something missing, it goes on as partial after this much silence
@@ -104,6 +106,13 @@ class WorkerSettings(BaseModel, frozen=True, extra="forbid"):
     poll_interval_s: float = Field(default=0.25, gt=0)  # how often an idle worker looks for a queued study
     retry_after_s: float = Field(default=2.0, gt=0)  # a study waits this long when the model is away
     max_attempts: int = Field(default=3, ge=1)  # runs of one study that may end in a killed worker
+    tls: bool = False  # speak TLS to the endpoint
+    tls_authority: Path | None = None  # PEM of who signed its certificate; None: the authorities that gRPC knows
+    tls_certificate: Path | None = None  # PEM of our own, for mutual TLS
+    tls_key: Path | None = None  # PEM, its private key
+    tls_server_name: str = ""  # name that the endpoint's certificate must have; empty: the host in `endpoint`
+    metrics_host: str = "127.0.0.1"  # where metrics and health are served
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)  # HTTP /metrics and /health; None: not at all
 
 
 class ServerSettings(BaseModel, frozen=True, extra="forbid"):

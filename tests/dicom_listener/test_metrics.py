@@ -76,7 +76,7 @@ def test_health_says_what_is_wrong(tmp_path: Path) -> None:
         disk.step = "low"
         ill = get(listener, "/health")
 
-    assert (well[0], json.loads(well[1])) == (200, {"status": "ok", "reasons": []})
+    assert (well[0], json.loads(well[1])) == (200, {"status": "ok", "reasons": [], "notes": []})
     assert ill[0] == 503
     assert json.loads(ill[1])["reasons"] == ["the disk is nearly full: images are refused"]
 

@@ -20,7 +20,9 @@ from click.testing import CliRunner
 from dicom_listener.cli import listen
 from dicom_listener.disk import Bytes, Disk
 from dicom_listener.self_check import Check, Grade, has_fault, self_check
-from tests.dicom_listener.conftest import running, settings_for
+from dicom_listener.user_identity import PasscodeHash
+from tests.builders import ct_series
+from tests.dicom_listener.conftest import push, running, settings_for
 from triage.ledger import Ledger
 
 
@@ -154,6 +156,36 @@ def test_incoming_on_another_file_system_is_a_fault(other_file_system: Path) -> 
 
     assert check.grade is Grade.FAULT
     assert "Invalid cross-device link" in check.found
+
+
+def test_images_without_file_are_a_fault_and_quarantine_is_doubtful(tmp_path: Path) -> None:
+    with running(tmp_path) as listener:
+        push(listener.port, ct_series(slices=2))
+        listener.files()[0].unlink()
+    (tmp_path / "quarantine" / "x.bin").write_bytes(bytes(10))
+
+    checks = checks_of(tmp_path)
+
+    assert (checks["images on disk"].grade, checks["quarantine"].grade) == (Grade.FAULT, Grade.DOUBTFUL)
+    assert checks["images on disk"].found == "1 of the ledger's have no file"
+    assert "ich-triage storage quarantine" in checks["quarantine"].mend
+
+
+@pytest.mark.parametrize(
+    ("settings", "grade", "found"),
+    [
+        ({"only_known_senders": True}, Grade.FAULT, "none is known"),
+        ({"senders": [{"ae_title": "A", "passcode_hash": "x", "username": "u"}]}, Grade.FAULT, "passcode_hash"),
+        ({"senders": [{"ae_title": "A", "passcode_hash": str(PasscodeHash.of("x")), "username": "u"}]},
+         Grade.DOUBTFUL, "in the clear"),
+        ({"senders": [{"ae_title": "A"}]}, Grade.GOOD, "1 known"),
+    ],
+)  # fmt: skip
+def test_senders_are_judged(tmp_path: Path, settings: dict[str, Any], grade: Grade, found: str) -> None:
+    check = checks_of(tmp_path, **settings)["senders"]
+
+    assert check.grade is grade
+    assert found in check.found
 
 
 @pytest.mark.parametrize("setting", ["port", "metrics_port"])

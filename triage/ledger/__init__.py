@@ -3,6 +3,7 @@
     connection.py   one connection a thread, transactions, WAL with synchronous=FULL
     migrations.py   the tables, each change a numbered step
     intake.py       what the listener writes: instances, completion, conflicts, quarantine
+    kept_files.py   the files that rows name, and what is in quarantine
     work.py         what a worker writes: leases, findings, refusals, failures
     studies.py      reading studies, instances, analyses and events
     reading.py      what the worklist writes: claims, reads, agreement

@@ -140,11 +140,11 @@ class Intake:
             return True
 
     def quarantine(self, item: Quarantined) -> None:
-        """Record data that was kept but could not be taken as an instance."""
+        """Record data that was kept but could not be taken as an instance; the same content again is no new row."""
         with self._ledger.transaction() as db:
             db.execute(
                 "INSERT INTO quarantine (path, size_bytes, received_at, calling_ae_title, status, reason)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
+                " SELECT ?, ?, ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM quarantine WHERE path = ?)",
                 [
                     item.path.as_posix(),
                     item.size_bytes,
@@ -152,6 +152,7 @@ class Intake:
                     item.calling_ae_title,
                     item.status,
                     item.reason,
+                    item.path.as_posix(),
                 ],
             )
 
