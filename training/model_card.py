@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from training.report import Scores
 from training.settings import CtIchSource, PastedSource, PhantomSource, RunSettings, SourceSettings
@@ -11,8 +15,13 @@ from triage.finding import ModelSpec
 HEAD = """# Model card: {name}, version {version}
 
 Suspected intracranial haemorrhage on non-contrast head CT: a small 2-D U-Net that gives each voxel a probability of
-blood. It sorts a reading list, flagged studies first. It makes no diagnosis, it is no medical device, and nobody has
-cleared it.
+blood.
+
+## What it is for
+
+To sort the list of studies that a radiologist is going to read anyway, flagged ones first. It makes no diagnosis and
+rules nothing out: a study that is not flagged is read all the same. It is no medical device, nobody has cleared it, and
+no patient may be treated on its word.
 
 ## What it takes and gives
 
@@ -39,19 +48,31 @@ millilitres on it are plausible, not true. SHA-256 of the converted training dat
 
 ## Training
 
-{steps} steps of {batch} slabs. Command: `{command}`. Widths {widths}.
+{steps} steps of {batch} slabs of {crop} voxels{beginning}{minutes}. Widths {widths}.
+
+```
+{commands}
+```
 
 ## Scores
 
-On scans that training never saw, with 95 % intervals (Wilson for shares; bootstrap over patients for the others).
+On patients that neither training nor the choice of lines ever saw, with 95 % intervals (Wilson for shares; bootstrap
+over patients for the others).
+
+"""
+
+VALIDATION = """
+## Scores on validation patients
+
+Training never saw them, but the lines and the calibration were chosen on them: read these as too good.
 
 """
 
 LIMITS = """
 ## Limits
 
-* Real blood comes from at most 22 patients of one source, trauma cases, mean age 28, mostly epidural.
-  Subdural, subarachnoid and intraventricular blood come from a handful of patients each: no claim about them holds.
+* Training saw the real blood of {bleeding} patients. ct-ich's are trauma cases of one source, mean age 28, mostly with
+  epidural blood; subdural, subarachnoid and intraventricular blood come from a handful each: no claim about them holds.
 * The test set is small; read the intervals, not the figures.
 * Blood drawn into phantoms and pasted into heads is easier than blood. Scores on phantoms say that the chain works,
   and nothing about patients.
@@ -60,14 +81,24 @@ LIMITS = """
 """
 
 
+@dataclass(frozen=True)
+class Making:
+    """How a version's weights were made."""
+
+    steps: int
+    seconds: float  # of the steps together; nan where the run kept no record
+    bleeding_patients: int  # real ones, whose blood training saw
+    command: str  # that published
+
+
 def card_text(
     spec: ModelSpec,
     settings: RunSettings,
-    scores: Sequence[Scores],
+    making: Making,
     *,
     version: int,
-    command: str,
-    steps: int,
+    tested: Sequence[Scores],
+    validated: Sequence[Scores],
 ) -> str:
     """Write the card as Markdown."""
     head = HEAD.format(
@@ -84,12 +115,26 @@ def card_text(
         rule=spec.operating_point.rule,
         data=_data(settings),
         data_sha256=spec.training_data_sha256,
-        steps=steps,
+        steps=making.steps,
         batch=settings.optimiser.batch,
-        command=command,
+        crop=" x ".join(str(side) for side in settings.optimiser.crop),
+        beginning=f", begun with the weights of `{settings.warm_start}`" if settings.warm_start else "",
+        minutes="" if np.isnan(making.seconds) else f"; they took {making.seconds / 60:.0f} minutes",
+        commands="\n".join(_commands(making.command)),
         widths=", ".join(str(width) for width in settings.network.widths),
     )
-    return head + "\n".join(_section(score) for score in scores) + LIMITS
+    scores = "\n".join(_section(score) for score in tested)
+    chosen = VALIDATION + "\n".join(_short_section(score) for score in validated)
+    return head + scores + chosen + LIMITS.format(bleeding=making.bleeding_patients)
+
+
+def _commands(command: str) -> list[str]:
+    """Give the commands that made the version: publishing alone comes after a run of the same configuration."""
+    words = shlex.split(command)
+    if "publish" not in words:
+        return [command]
+    config = next((word for word in words if word.endswith(".toml")), "")
+    return [f"ich-triage train {config}", command]
 
 
 def _data(settings: RunSettings) -> str:
@@ -117,8 +162,7 @@ def _listed(folds: tuple[int, ...]) -> str:
     return ", ".join(str(fold) for fold in folds)
 
 
-def _section(score: Scores) -> str:
-    lower, upper = score.limits_of_agreement_ml
+def _short_section(score: Scores) -> str:
     rows = [
         f"### {score.source}: {score.studies} studies, {score.bleeding} with blood",
         "",
@@ -129,10 +173,18 @@ def _section(score: Scores) -> str:
         f"| specificity | {score.specificity} |",
         f"| Dice, mean over slabs with blood | {score.slice_dice} slabs |",
         f"| Brier score of the study probability | {score.brier:.3f} |",
+        "",
+    ]
+    return "\n".join(rows)
+
+
+def _section(score: Scores) -> str:
+    lower, upper = score.limits_of_agreement_ml
+    rows = [
         f"| predicted minus true mL | {score.volume_error_ml}; limits of agreement {lower:.1f} to {upper:.1f} |",
         *(f"| sensitivity, {name} | {estimate} |" for name, estimate in score.sensitivity_by_volume.items()),
         *(f"| sensitivity, {name} | {estimate} |" for name, estimate in score.sensitivity_by_kind.items()),
         f"| missed | {'; '.join(score.missed) or 'none'} |",
         "",
     ]
-    return "\n".join(rows)
+    return _short_section(score) + "\n".join(rows)

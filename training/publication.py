@@ -13,14 +13,16 @@ import keras
 from training.calibration import calibrate
 from training.evaluation import StudyResult, evaluate_scans
 from training.export import export_model, next_version
-from training.model_card import card_text
+from training.model_card import Making, card_text
 from training.network import fold_normalisation
 from training.report import Scores, scores_of
 from training.run import convert_sources
+from training.run_record import read_run
 from training.serving_network import array_network
 from training.settings import RunSettings, SourceSettings
 from training.shards import data_sha256, read_scans
 from training.trainer import Trainer
+from triage.errors import ConfigError
 from triage.finding import ModelSpec
 
 
@@ -30,7 +32,7 @@ class Publication:
 
     folder: Path
     spec: ModelSpec
-    scores: tuple[Scores, ...]
+    scores: tuple[Scores, ...]  # on test patients
 
 
 def publish(trainer: Trainer, repository: Path, *, command: str, say: Callable[[str], None]) -> Publication:
@@ -60,11 +62,19 @@ def publish(trainer: Trainer, repository: Path, *, command: str, say: Callable[[
         training_data_sha256=data_sha256(folder for _, folder in trainer.converted),
         code_version=code_version(),
     )
-    tested = _evaluated(settings, settings.test, served, say)
-    scores = tuple(scores_of(results, spec) for results in tested)
+    tested = tuple(scores_of(results, spec) for results in _evaluated(settings, settings.test, served, say))
     folder = export_model(served, spec, repository, next_version(repository))
-    _write_beside(folder, spec, settings, scores, command, int(trainer.step.numpy()))
-    return Publication(folder, spec, scores)
+    making = Making(
+        steps=int(trainer.step.numpy()),
+        seconds=_seconds(settings.folder),
+        bleeding_patients=_bleeding_patients(trainer),
+        command=command,
+    )
+    scores = {"validation": tuple(scores_of(results, spec) for results in validated), "test": tested}
+    card = card_text(spec, settings, making, version=int(folder.name), tested=tested, validated=scores["validation"])
+    _replace(folder.parent / "README.md", card)
+    _replace(folder.parent / "scores.json", _scores_json(scores))
+    return Publication(folder, spec, tested)
 
 
 def code_version() -> str:
@@ -88,14 +98,30 @@ def _evaluated(
     return evaluated
 
 
-def _write_beside(
-    folder: Path, spec: ModelSpec, settings: RunSettings, scores: Sequence[Scores], command: str, steps: int
-) -> None:
-    """Write the card, and the scores as JSON, next to the versions."""
-    card = card_text(spec, settings, scores, version=int(folder.name), command=command, steps=steps)
-    _replace(folder.parent / "README.md", card)
-    rows = [score.as_json() for score in scores]
-    _replace(folder.parent / "scores.json", json.dumps(rows, indent=1) + "\n")
+def _seconds(run: Path) -> float:
+    """Give what the steps of a run took together; nan where it kept no record."""
+    try:
+        return sum(step["seconds"] for step in read_run(run).steps)
+    except ConfigError:
+        return float("nan")
+
+
+def _bleeding_patients(trainer: Trainer) -> int:
+    """Count the patients whose own blood training saw: none is drawn, none pasted."""
+    return len(
+        {
+            (scan.source, scan.patient)
+            for source, folder in trainer.converted
+            if source.kind not in ("phantom", "pasted")
+            for scan in read_scans(folder)
+            if scan.bleed
+        }
+    )
+
+
+def _scores_json(scores: dict[str, tuple[Scores, ...]]) -> str:
+    rows = [{"split": split, **score.as_json()} for split, of_split in scores.items() for score in of_split]
+    return json.dumps(rows, indent=1) + "\n"
 
 
 def _replace(path: Path, text: str) -> None:

@@ -57,11 +57,13 @@ def test_one_command_trains_and_publishes(config, tmp_path):
     )
     spec = ModelSpec.model_validate(json.loads(described))
     assert (spec.name, spec.rows, spec.context) == ("ich_unet", 48, 1)
-    [scores] = json.loads((repository / "scores.json").read_text())
-    assert scores["studies"] == 4
+    scores = json.loads((repository / "scores.json").read_text())
+    assert [(row["split"], row["studies"]) for row in scores] == [("validation", 4), ("test", 4)]
     card = (repository / "README.md").read_text()
     assert spec.training_data_sha256 in card
-    assert "phantom: 4 studies" in card
+    assert card.count("phantom: 4 studies") == 2  # scored once as test, once as what chose the lines
+    assert "2 steps of 4 slabs of 48 x 48 voxels; they took 0 minutes" in card
+    assert "Training saw the real blood of 0 patients" in card
 
 
 def test_unknown_key_ends_with_one_line(config, tmp_path):
