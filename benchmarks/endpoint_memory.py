@@ -12,12 +12,16 @@ import time
 from pathlib import Path
 
 import click
+import grpc
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.endpoint import Server, client_of, running_server
+from inference.serving_client import MODEL_STATUS
+from inference.serving_messages import serving_message
 
+STATE_END = 50  # tensorflow.serving.ModelVersionStatus.END
 console = Console()
 
 
@@ -57,11 +61,23 @@ def _switch(table: Table, server: Server, model_name: str, base: Path, switches:
             while client.spec()[1] != version:
                 time.sleep(0.1)
             shutil.rmtree(base / str(version - 1))
+            _wait_until_unloaded(server, model_name, version - 1)
             spec, _ = client.spec()
             hu = np.zeros((1, spec.rows, spec.columns, 2 * spec.context + 1), np.int16)
             client.predict(hu, spec=spec, version=version)
             if version % 2:
                 table.add_row(f"{version - 1} changes of version", f"{resident_mb(server.pid):.0f}")
+
+
+def _wait_until_unloaded(server: Server, model_name: str, version: int) -> None:
+    request = serving_message("GetModelStatusRequest")()
+    request.model_spec.name, request.model_spec.version.value = model_name, version
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        while True:
+            raw: bytes = channel.unary_unary(MODEL_STATUS)(request.SerializeToString(), timeout=60)
+            if serving_message("GetModelStatusResponse").FromString(raw).model_version_status[0].state == STATE_END:
+                return
+            time.sleep(0.05)
 
 
 def resident_mb(pid: int) -> float:

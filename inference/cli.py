@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import structlog
@@ -12,8 +17,12 @@ import structlog
 from inference.memory import keep_large_blocks
 from triage import logs
 from triage.errors import TriageError
-from triage.settings import Settings, load_settings
+from triage.settings import Settings, WorkerSettings, load_settings
 from triage.stop_signal import StopSignal
+
+if TYPE_CHECKING:
+    from inference.serving_client import ServingClient
+    from inference.worker_metrics import WorkerMetrics
 
 log = structlog.get_logger()
 
@@ -24,7 +33,8 @@ log = structlog.get_logger()
 def work(config: Path | None, once: bool) -> None:
     """Read queued studies through the model until stopped; the study in hand is finished first.
 
-    Any number of workers may run, on this host or on others that share the storage folder.
+    Any number of workers may run, on this host or on others that share the storage folder. With `worker.metrics_port`
+    one line of JSON on stdout tells where metrics and health are: {"metrics_port": 9464}.
     """
     try:
         settings = load_settings(config)
@@ -36,8 +46,8 @@ def work(config: Path | None, once: bool) -> None:
 
 def run(settings: Settings, *, once: bool) -> None:
     """Start one worker and run it until SIGTERM or SIGINT."""
-    from inference.serving_client import ServingClient
     from inference.worker import Worker
+    from inference.worker_metrics import WorkerMetrics
     from triage.ledger import Ledger
     from triage.ledger.studies import Studies
     from triage.ledger.work import WorkQueue
@@ -46,7 +56,11 @@ def run(settings: Settings, *, once: bool) -> None:
     options = settings.worker
     stop = StopSignal.on_termination()
     ledger = Ledger(settings.storage.ledger_path)
-    with ServingClient(options.endpoint, options.model_name, timeout_s=options.request_timeout_s) as network:
+    with ExitStack() as stack:
+        network = stack.enter_context(client_of(options))
+        metrics = WorkerMetrics(network)
+        if options.metrics_port is not None:
+            stack.enter_context(probes_of(options, metrics))
         worker = Worker(
             queue=WorkQueue(ledger, max_attempts=options.max_attempts),
             studies=Studies(ledger),
@@ -55,6 +69,7 @@ def run(settings: Settings, *, once: bool) -> None:
             owner=f"{socket.gethostname()}:{os.getpid()}",
             lease_s=options.lease_s,
             retry_after_s=options.retry_after_s,
+            metrics=metrics,
         )
         log.info("worker_started", model=options.model_name, endpoint=options.endpoint)
         if once:
@@ -64,3 +79,40 @@ def run(settings: Settings, *, once: bool) -> None:
             worker.run(stop, poll_interval_s=options.poll_interval_s)
     ledger.close()
     log.info("worker_stopped")
+
+
+def client_of(options: WorkerSettings) -> ServingClient:
+    """Give the client that the settings ask for.
+
+    Raises:
+        ConfigError: there is no endpoint, or its TLS settings do not fit.
+    """
+    from inference.channel import worker_credentials
+    from inference.serving_client import ServingClient
+
+    return ServingClient(
+        options.endpoint,
+        options.model_name,
+        timeout_s=options.request_timeout_s,
+        credentials=worker_credentials(options),
+        server_name=options.tls_server_name,
+    )
+
+
+@contextmanager
+def probes_of(options: WorkerSettings, metrics: WorkerMetrics) -> Iterator[None]:
+    """Serve metrics and health; one line of JSON on stdout tells the port.
+
+    Raises:
+        ConfigError: the port cannot be opened.
+    """
+    from inference.worker_probes import WorkerProbes
+
+    probes = WorkerProbes(options.metrics_host, options.metrics_port or 0, metrics)
+    probes.start()
+    click.echo(json.dumps({"metrics_port": probes.port}))
+    sys.stdout.flush()
+    try:
+        yield
+    finally:
+        probes.stop()

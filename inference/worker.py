@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
 
 from inference.pipeline import Network, Refusal, Stopwatch, read_study
+from inference.worker_metrics import WorkerMetrics
 from triage.errors import LeaseLost, ServingError, ServingUnavailable
 from triage.finding import Finding
 from triage.ledger.studies import Studies
@@ -33,6 +34,7 @@ class Worker:
         owner: this worker's name in leases and histories.
         lease_s: how long a claim is held without a sign of life.
         retry_after_s: how long a study waits when the model is away.
+        metrics: counts studies.
         clock: seconds since the epoch.
     """
 
@@ -43,6 +45,7 @@ class Worker:
     owner: str
     lease_s: float
     retry_after_s: float
+    metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
     clock: Callable[[], float] = time.time
 
     def run(self, stop: threading.Event | StopSignal, *, poll_interval_s: float) -> None:
@@ -79,13 +82,18 @@ class Worker:
             raise
         except ServingUnavailable as away:
             self._give_back(claim, away, bound)
+            self.metrics.study_ended("waits", watch.seconds)
         except ServingError as refused:
             self._fail(claim, f"The model endpoint refused: {refused} ({refused.code})", bound)
+            self.metrics.study_ended("failed", watch.seconds)
         except Exception as error:  # noqa: BLE001 - one broken study must not end the worker; it is shown as failed
             bound.exception("study_broke_the_worker")
             self._fail(claim, f"{type(error).__name__} while it was read; the worker's log has the place", bound)
+            self.metrics.study_ended("failed", watch.seconds)
         else:
             self._record(claim, result, watch, bound)
+            outcome = "not_analysed" if isinstance(result, Refusal) else "analysed"
+            self.metrics.study_ended(outcome, watch.seconds)
 
     def _hold(self, claim: Claim) -> None:
         self.queue.extend(claim, lease_s=self.lease_s, now=self.clock())
@@ -138,6 +146,7 @@ class ModelWatch:
         if available != self._available:
             log.info("model_available" if available else "model_away", cause=detail)
         self._available = available
+        self._worker.metrics.model_seen(available=available)
         self._worker.queue.report(owner=self._worker.owner, model_available=available, detail=detail, now=now)
         return available
 

@@ -179,6 +179,16 @@ def test_both_ends_of_the_endpoint_keep_their_pages():
         assert {name: service["environment"][name] for name in MALLOC} == MALLOC
 
 
+def test_prometheus_reads_the_worker_where_it_shows_its_metrics():
+    worker = load_settings(ROOT / "docker" / "triage.toml").worker
+    read = (ROOT / "docker" / "prometheus.yml").read_text(encoding="utf-8")
+    networks = [set(composed(BASE, ALL_PROFILES)[name]["networks"]) for name in ("worker", "prometheus")]
+
+    assert f'targets: ["worker:{worker.metrics_port}"]' in read
+    assert worker.metrics_host == "0.0.0.0"
+    assert networks[0] & networks[1]
+
+
 def test_everything_mounted_from_the_repository_exists():
     for name, service in with_everything().items():
         sources = [volume.split(":")[0] for volume in service["volumes"] if volume.startswith(f"{ROOT}/")]
@@ -287,7 +297,7 @@ def config(tmp_path: Path) -> Path:
     values["storage"]["folder"] = str(tmp_path / "storage")
     values["listener"] |= {"host": "127.0.0.1", "port": 0}
     values["worklist"] |= {"host": "127.0.0.1", "port": 0}
-    values["worker"] |= {"endpoint": "127.0.0.1:1"}
+    values["worker"] |= {"endpoint": "127.0.0.1:1", "metrics_host": "127.0.0.1", "metrics_port": 0}
     path = tmp_path / "triage.toml"
     sections = (f"[{name}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in s.items()) for name, s in values.items())
     path.write_text("\n".join(sections), encoding="utf-8")

@@ -8,10 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from inference.channel import tls_credentials
+from inference.cli import client_of
 from inference.model_server.server import ModelServer
-from inference.serving_client import ServingClient, tls_credentials
+from inference.serving_client import ServingClient
 from triage.errors import ConfigError, ServingUnavailable
-from triage.settings import ServerSettings
+from triage.settings import ServerSettings, WorkerSettings
+
+NO_FILES = {"tls_authority": None, "tls_certificate": None, "tls_key": None}
+PLAIN = {"tls": False, **NO_FILES}
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs Debian's openssl to make certificates")
 
@@ -101,3 +106,41 @@ def test_a_certificate_needs_its_key(tmp_path):
         tls_credentials(certificate=tmp_path / "client.pem")
     with pytest.raises(ConfigError, match="cannot be read"):
         tls_credentials(tmp_path / "none.pem")
+
+
+def settings_of(keys: Path, **options) -> WorkerSettings:
+    files = {"tls_authority": keys / "ca.pem", "tls_certificate": keys / "client.pem", "tls_key": keys / "client.key"}
+    return WorkerSettings(**{"model_name": "threshold", "tls": True, "request_timeout_s": 2} | files | options)
+
+
+def test_a_worker_s_settings_speak_mutual_tls(start, keys):
+    address = start(client_verify=True)
+
+    with client_of(settings_of(keys, endpoint=address)) as client:
+        assert client.spec()[1] == 1
+    for strange in ({"tls_authority": keys / "client.pem"}, {"tls_certificate": None, "tls_key": None}, PLAIN):
+        with client_of(settings_of(keys, endpoint=address, **strange)) as client, pytest.raises(ServingUnavailable):
+            client.spec()
+
+
+def test_an_endpoint_reached_by_address_is_known_by_its_name(start, keys):
+    by_address = start(client_verify=False).replace("localhost", "127.0.0.1")
+
+    with client_of(settings_of(keys, endpoint=by_address, tls_server_name="localhost")) as client:
+        assert client.spec()[1] == 1
+    with client_of(settings_of(keys, endpoint=by_address)) as client, pytest.raises(ServingUnavailable):
+        client.spec()
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"tls": False}, "spoken to in plain text"),
+        ({"tls": False, **NO_FILES, "tls_server_name": "models.example"}, "spoken to in plain text"),
+        ({"tls_key": None}, "needs a certificate and its key"),
+        ({"tls_authority": Path("none.pem")}, "No such file or directory: none.pem"),
+    ],
+)
+def test_tls_settings_that_do_not_fit_keep_the_worker_from_starting(keys, options, text):
+    with pytest.raises(ConfigError, match=text):
+        client_of(settings_of(keys, **options))

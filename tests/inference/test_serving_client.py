@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from inference.circuit import CircuitState
 from inference.serving_client import ServingClient
 from triage.errors import ServingError, ServingUnavailable
 from triage.finding import ModelSpec
@@ -88,6 +89,25 @@ def test_the_other_endpoint_answers_where_one_is_down(served):
     with ServingClient(f"127.0.0.1:1,{served}", "threshold", timeout_s=60) as client:
         for _ in range(3):
             assert client.spec()[1] == 1
+
+
+def test_a_study_is_read_to_its_end_by_its_version_while_replicas_differ(served, threshold_model, tmp_path):
+    from inference.model_server.server import ModelServer
+    from triage.settings import ServerSettings
+
+    (tmp_path / "threshold").mkdir()
+    (tmp_path / "threshold" / "2").symlink_to(threshold_model)
+    newer = ModelServer(ServerSettings(models_folder=tmp_path, port=0, rest_port=0))
+    try:
+        endpoints = f"{served},127.0.0.1:{newer.start().grpc}"
+        with ServingClient(endpoints, "threshold", timeout_s=60, batch_slabs=1) as client:
+            spec, version = client.spec()
+            maps = client.predict(slabs(5), spec=spec, version=version)
+
+            assert (version, maps.shape) == (1, (5, 8, 6))
+            assert client.circuits == dict.fromkeys(endpoints.split(","), CircuitState.CLOSED)
+    finally:
+        newer.stop()
 
 
 def test_spec_is_a_model_spec(client):
