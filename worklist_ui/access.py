@@ -16,7 +16,9 @@ from worklist_ui.services import services
 
 TOKEN = "session_token"  # noqa: S105 - the name of the field
 TOUCH_EVERY_S = 60.0  # a session's use is noted once a minute, not with each picture
-BACKGROUND = frozenset({"reading_list.rows", "reading_list.stream"})  # the page asks by itself: nobody is there
+BACKGROUND = frozenset(
+    {"reading_list.rows", "reading_list.stream", "reading_list.flags"}
+)  # the page asks by itself: nobody is there
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ NOT_NOTED = frozenset(
         "sign_in.link_form",
         "sign_in.home",
         "sign_in.nothing",
+        "reading_list.flags",
+        "reading_list.next_study",
         "api.openapi",
         "oidc.start",
         "api.reference",

@@ -5,36 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
 from triage.ledger.reading import Entry
 from triage.priority import Rank, reading_order
 from triage.study import ReadingState
+from worklist_ui.columns import COLUMNS, Value, chosen
 from worklist_ui.live import Snapshot
 from worklist_ui.wording import STANDINGS, Standing, person, standing_of
 
 VIEWS = {"open": "To read", "mine": "Mine", "history": "Read", "all": "All received"}
 LONGEST_SEARCH = 100
+LONGEST_COLUMNS = 200
 LAST_PAGE = 10_000
-
-
-def _text(value: str) -> str:
-    return value.casefold()
-
-
-# What a column is sorted by; studies without a value come last in both directions.
-SORTS: dict[str, Callable[[Entry], Any]] = {
-    "state": lambda entry: list(Standing).index(standing_of(entry)),
-    "patient": lambda entry: _text(person(entry.study.header.patient_name)),
-    "study": lambda entry: _text(entry.study.header.study_description),
-    "from": lambda entry: _text(entry.study.calling_ae_title),
-    "images": lambda entry: entry.study.instance_count,
-    "arrival": lambda entry: entry.study.first_image_at,
-    "probability": lambda entry: entry.probability,
-    "volume": lambda entry: entry.volume_ml,
-    "reader": lambda entry: entry.study.claimed_by or entry.study.read_by or None,
-}
 
 
 @dataclass(frozen=True)
@@ -47,6 +32,7 @@ class ListQuery:
     sort: str = ""  # empty: the reading order
     descending: bool = False
     page: int = 1
+    columns: tuple[str, ...] = ()  # empty: those that the reader has chosen for every view
     reader: str = ""  # who asks: what "mine" means
 
     def address(self, **changes: Any) -> str:
@@ -57,6 +43,7 @@ class ListQuery:
             "q": self.search,
             "sort": self.sort,
             "desc": "1" if self.descending else "",
+            "columns": ",".join(self.columns),
             "page": "" if self.page == 1 else str(self.page),
         }
         if "page" not in changes:
@@ -64,7 +51,7 @@ class ListQuery:
         values |= {name: "" if value is None else str(value) for name, value in changes.items()}
         if values["view"] == "open":
             values["view"] = ""
-        text = urlencode({name: value for name, value in values.items() if value})
+        text = urlencode({name: value for name, value in values.items() if value}, safe=",")
         return f"?{text}" if text else ""
 
 
@@ -86,6 +73,7 @@ class Summary:
     by_standing: Mapping[Standing, int]
     by_view: Mapping[str, int]
     unread_flags: int
+    last_flag_at: float  # when the newest of them was raised; 0: there is none
 
 
 def query_from(args: Mapping[str, str], reader: str) -> ListQuery:
@@ -97,8 +85,9 @@ def query_from(args: Mapping[str, str], reader: str) -> ListQuery:
         view=view if view in VIEWS else "open",
         standing=Standing(state) if state in STANDINGS else None,
         search=args.get("q", "").strip()[:LONGEST_SEARCH],
-        sort=args.get("sort", "") if args.get("sort", "") in SORTS else "",
+        sort=args.get("sort", "") if args.get("sort", "") in COLUMNS else "",
         descending=args.get("desc", "") == "1",
+        columns=chosen(args.get("columns", "")[:LONGEST_COLUMNS].split(",")),
         page=min(max(int(page), 1), LAST_PAGE) if page.isdecimal() and len(page) < 6 else 1,
         reader=reader,
     )
@@ -116,7 +105,19 @@ def summary_of(snapshot: Snapshot, reader: str) -> Summary:
     """Count the studies of a snapshot; for all readers at once, and what this one has claimed."""
     shared = snapshot.once("counts", lambda: _count(snapshot))
     by_view = {**shared.by_view, "mine": shared.by_reader[reader]}
-    return Summary(shared.received, shared.by_standing, {view: by_view[view] for view in VIEWS}, shared.unread_flags)
+    return Summary(
+        shared.received,
+        shared.by_standing,
+        {view: by_view[view] for view in VIEWS},
+        unread_flags=len(shared.unread_flags_at),
+        last_flag_at=max(shared.unread_flags_at, default=0.0),
+    )
+
+
+def next_to_read(snapshot: Snapshot, reader: str, *, beside: int, overtaking_cap_s: float | None) -> Entry | None:
+    """Give the first study of the open list that this reader may take, `beside` the one that is looked at now."""
+    ordered = _ordered(snapshot, ListQuery(), overtaking_cap_s)
+    return next((entry for entry in ordered if entry.study.study_id != beside and _is_free_for(entry, reader)), None)
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class _Counts:
     by_standing: Mapping[Standing, int]
     by_view: Mapping[str, int]
     by_reader: Counter[str]
-    unread_flags: int
+    unread_flags_at: tuple[float, ...]
 
 
 def _count(snapshot: Snapshot) -> _Counts:
@@ -139,8 +140,16 @@ def _count(snapshot: Snapshot) -> _Counts:
         by_reader=Counter(
             entry.study.claimed_by for entry in entries if entry.study.reading_state is ReadingState.CLAIMED
         ),
-        unread_flags=sum(entry.urgent and not entry.is_read for entry in entries),
+        unread_flags_at=tuple(
+            entry.study.flag_raised_at
+            for entry in entries
+            if entry.study.flag_raised_at is not None and not entry.is_read
+        ),
     )
+
+
+def _is_free_for(entry: Entry, reader: str) -> bool:
+    return entry.study.reading_state is ReadingState.UNREAD or entry.study.claimed_by == reader
 
 
 def _ordered(snapshot: Snapshot, query: ListQuery, overtaking_cap_s: float | None) -> Sequence[Entry]:
@@ -186,7 +195,7 @@ def _haystack(entry: Entry) -> str:
 
 def _sorted(entries: Sequence[Entry], query: ListQuery, now: float, overtaking_cap_s: float | None) -> list[Entry]:
     if query.sort:
-        return _by_column(entries, SORTS[query.sort], descending=query.descending)
+        return _by_column(entries, partial(_value, COLUMNS[query.sort].value, now), descending=query.descending)
     if query.view == "history":
         return sorted(entries, key=lambda entry: entry.study.read_at or 0.0, reverse=True)
     to_read = _by_need([entry for entry in entries if not entry.is_read], now, overtaking_cap_s)
@@ -204,8 +213,13 @@ def _by_need(entries: Iterable[Entry], now: float, overtaking_cap_s: float | Non
     return [by_id[study_id] for study_id in reading_order(ranks, now=now, overtaking_cap_s=overtaking_cap_s)]
 
 
+def _value(value: Value, now: float, entry: Entry) -> Any:
+    return value(entry, now)
+
+
 def _by_column(entries: Sequence[Entry], value: Callable[[Entry], Any], *, descending: bool) -> list[Entry]:
-    valued = [(value(entry), entry) for entry in entries]
+    by_arrival = sorted(entries, key=lambda entry: (entry.study.first_image_at, entry.study.study_id))
+    valued = [(value(entry), entry) for entry in by_arrival]  # equal ones stay in order of arrival, either way round
     having = sorted(
         (pair for pair in valued if pair[0] not in (None, "")), key=lambda pair: pair[0], reverse=descending
     )

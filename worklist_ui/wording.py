@@ -18,6 +18,7 @@ from triage.ledger.feedback import Disagreement
 from triage.ledger.reading import Entry
 from triage.study import REASON_TEXT, PatientHeader, StudyState
 
+DAYS = {"D": 1, "W": 7, "M": 30, "Y": 365}  # of the units of an AS value, near enough to sort by
 LONGEST_TEXT = 80  # characters shown of any header value; DICOM's own limit for a name component group is 64
 
 
@@ -136,6 +137,15 @@ def age_sex(header: PatientHeader) -> str:
     return " ".join(part for part in (_age(header), clean(header.patient_sex, 8)) if part)
 
 
+def days_old(header: PatientHeader) -> int | None:
+    """Give the age in days, as far as the header tells, to sort by; None where it does not."""
+    text = header.patient_age.strip()
+    if _is_age(text):
+        return int(text[:3]) * DAYS[text[3]]
+    born, examined = _date(header.patient_birth_date), _date(header.study_date)
+    return None if born is None or examined is None or examined < born else (examined - born).days
+
+
 def duration(seconds: float | None) -> str:
     """Give a length of time in the unit that a reader thinks in."""
     if seconds is None:
@@ -182,13 +192,18 @@ def _is_hidden(character: str) -> bool:
 
 def _age(header: PatientHeader) -> str:
     text = header.patient_age.strip()
-    if len(text) == 4 and text[:3].isdigit() and text[3] in "DWMY":
+    if _is_age(text):
         return f"{int(text[:3])} {text[3].lower()}"
     born, examined = _date(header.patient_birth_date), _date(header.study_date)
     if born is None or examined is None or examined < born:
         return ""
     years = examined.year - born.year - ((examined.month, examined.day) < (born.month, born.day))
     return f"{years} y"
+
+
+def _is_age(text: str) -> bool:
+    """Say whether a text is an AS value (PS3.5 6.2)."""
+    return len(text) == 4 and text[:3].isdecimal() and text[3] in DAYS
 
 
 def _date(text: str) -> date | None:

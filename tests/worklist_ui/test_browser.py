@@ -199,6 +199,58 @@ def test_preview_scrolls_and_windows_by_keys(department, sign_in):
     assert page.evaluate("document.getElementById('slice').naturalWidth") > 300
 
 
+def test_columns_are_chosen_and_ordered_by_keys(department, sign_in):
+    department.analyse("First^A", flagged=True)
+    page = sign_in()
+
+    page.keyboard.press("e")
+    page.get_by_label("Waiting", exact=True).focus()
+    page.keyboard.press("Space")
+    page.get_by_label("Waiting further left").focus()
+    page.keyboard.press("Enter")
+    assert violations(page) == []
+    page.get_by_role("button", name="For this view only").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#live.on")
+
+    heads = page.locator("#list thead th").all_inner_texts()
+    assert [head for head in heads if head in ("Waiting", "Arrived")] == ["Waiting", "Arrived"]
+    department.analyse("Second^B", flagged=False)  # the stream draws the same columns
+    wait_for(page, lambda: len(names(page)) == 2)
+    assert page.locator("#rows tr").last.locator("td").count() == len(heads)
+
+
+def test_new_flag_is_seen_and_heard_on_the_study_page(department, sign_in):
+    study = department.analyse("Open^A", flagged=False)
+    second = department.queue("Second^B")
+    page = sign_in()
+    beside = page.context.new_page()
+    beside.goto(page.url.split("/list")[0] + f"/studies/{study.study_id}/")
+    for each in (page, beside):
+        each.evaluate("() => { window.AudioContext = class { constructor() { localStorage.beeps += 1; } }; }")
+    page.evaluate("localStorage.beeps = ''")
+    beside.wait_for_selector("#flags .what:not(:empty)", state="attached")
+
+    department.now = time.time()
+    department.find(second, flagged=True)
+
+    beside.wait_for_selector("#flags:not([hidden])")
+    assert "1 unread flag" in beside.locator("#flags").inner_text()
+    assert beside.title().startswith("(1) ")
+    wait_for(page, lambda: page.title().startswith("(1) "))
+    assert set(page.evaluate("localStorage.beeps")) == {"1"}
+
+
+def test_sound_can_be_switched_off_and_stays_off(sign_in):
+    page = sign_in()
+
+    page.keyboard.press("n")
+    page.reload()
+
+    assert page.locator("#notice").inner_text().split() == ["♪", "Sound", "off"]
+    assert page.locator("#notice").get_attribute("aria-pressed") == "false"
+
+
 def test_hostile_name_runs_nothing(department, sign_in):
     department.analyse("<img src>^<script>alert(2)</script>", flagged=True)
     page = sign_in()
@@ -292,6 +344,7 @@ def test_sign_in_page_is_accessible(chromium, served):
 
 def test_every_key_of_the_study_page_does_what_its_help_says(department, sign_in):
     study = department.analyse("First^A", flagged=True, slices=8)
+    following = department.analyse("Second^B", flagged=False)
     page = sign_in()
     page.goto(page.url.split("/list")[0] + f"/studies/{study.study_id}/")
     page.wait_for_selector("#where:not(:empty)")
@@ -309,5 +362,7 @@ def test_every_key_of_the_study_page_does_what_its_help_says(department, sign_in
 
     assert seen == ["3", "2", "7", "2", "8", "1", "3"]  # key slices are 2, 1, 3
     assert "Calcification" in page.locator('[data-step="disagree"]').inner_text()
+    page.keyboard.press("]")
+    page.wait_for_url(f"**/studies/{following.study_id}/")
     page.keyboard.press("l")
     page.wait_for_url("**/list")

@@ -175,6 +175,30 @@ def test_hostile_header_is_text_and_short(department, radiologist):
     assert len(html) < 30_000
 
 
+def test_overdue_study_says_why_it_stands_among_the_flagged(department, person):
+    department.analyse("Old^A", flagged=False)
+    department.now += 241 * 60
+    department.analyse("Bleed^B", flagged=True)
+    department.analyse("Fresh^C", flagged=False)
+
+    overdue = {row.standing + str("Overdue" in row.text) for row in listed(person("reader")).rows}
+
+    assert overdue == {"not_flaggedTrue", "flaggedFalse", "not_flaggedFalse"}
+
+
+def test_next_study_is_the_first_that_this_reader_may_take(department, radiologist, person):
+    bleed = department.analyse(flagged=True)
+    taken = department.analyse(flagged=True)
+    routine = department.analyse(flagged=False)
+    person("other").post(f"/studies/{taken.study_id}/claim")
+
+    assert radiologist.get("/list/next").location == f"/studies/{bleed.study_id}/"
+    assert radiologist.get(f"/list/next?beside={bleed.study_id}").location == f"/studies/{routine.study_id}/"
+    for study in (bleed, routine):
+        radiologist.post(f"/studies/{study.study_id}/read", {"revision": 1})
+    assert radiologist.get("/list/next").location == "/list"
+
+
 def test_banner_says_that_the_model_is_away(department, radiologist, queue):
     department.queue()
     queue.report(owner="w", model_available=False, detail="UNAVAILABLE", now=department.now)

@@ -14,15 +14,15 @@ from triage.settings import WorklistSettings
 class Events:
     """The events of one open stream."""
 
-    def __init__(self, person, query=""):
-        self.response = person.get(f"/list/stream{query}", buffered=False)
+    def __init__(self, person, query="", path="/list/stream"):
+        self.response = person.get(f"{path}{query}", buffered=False)
         assert self.response.status_code == 200
         self._parts = iter(self.response.response)
 
-    def next_page(self):
+    def next_page(self, event="page"):
         for part in self._parts:
             lines = part.decode().splitlines()
-            if lines[0] == "event: page":
+            if lines[0] == f"event: {event}":
                 return json.loads(lines[1].removeprefix("data: "))
         return None
 
@@ -34,8 +34,8 @@ class Events:
 def events(radiologist):
     opened = []
 
-    def open_stream(query=""):
-        opened.append(Events(radiologist, query))
+    def open_stream(query="", **options):
+        opened.append(Events(radiologist, query, **options))
         return opened[-1]
 
     yield open_stream
@@ -66,6 +66,28 @@ def test_change_of_one_row_costs_one_row_and_comes_within_a_second(department, e
     assert page["order"] == [waiting.study_id, *others]
     assert list(page["rows"]) == [str(waiting.study_id)]
     assert page["flags"] == 1
+
+
+def test_pages_beside_the_list_hear_of_new_flags(department, events):
+    waiting = department.queue()
+    stream = events(path="/list/flags")
+    assert stream.next_page("flags") == {"flags": 0, "last_flag": 0.0}
+
+    department.queue("Nothing^New")
+    department.find(waiting, flagged=True)
+
+    assert stream.next_page("flags") == {"flags": 1, "last_flag": department.now}
+
+
+def test_stream_keeps_the_columns_that_the_page_was_drawn_with(department, events, radiologist):
+    study = department.analyse(flagged=True)
+    stream = events("?columns=state,patient,model,reader")
+    radiologist.post("/views/columns", {"column": ["images"]})
+
+    row = stream.next_page()["rows"][str(study.study_id)]
+
+    assert row.count("<td") == 4
+    assert 'class="model"' in row
 
 
 def test_stream_follows_its_own_query(department, events):

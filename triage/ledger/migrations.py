@@ -400,3 +400,9 @@ def m204_saved_views(db: Database) -> None:
     db.table("saved_views").create(
         {"username": str, "name": str, "query": str}, pk=("username", "name"), not_null={"query"}
     )
+
+
+@migrations()
+def m205_list_columns(db: Database) -> None:
+    """Which columns of the list a reader has chosen, in order, with commas between."""
+    db.table("list_columns").create({"username": str, "columns": str}, pk="username", not_null={"columns"})

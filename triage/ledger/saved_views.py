@@ -1,7 +1,8 @@
-"""Views of the list that a reader keeps under a name: filter, search and sort, as an address spells them."""
+"""What a reader keeps of the list: views under a name, as an address spells them, and the columns of every view."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from triage.ledger.connection import Ledger
@@ -48,3 +49,17 @@ class SavedViews:
         with self._ledger.transaction() as db:
             gone = db.execute("DELETE FROM saved_views WHERE username = ? AND name = ?", [username, name]).rowcount
             return bool(gone)
+
+    def columns_of(self, username: str) -> list[str]:
+        """Name the columns that a reader has chosen for every view, in order; empty: none were chosen."""
+        row = self._ledger.db.execute("SELECT columns FROM list_columns WHERE username = ?", [username]).fetchone()
+        return row[0].split(",") if row and row[0] else []
+
+    def choose_columns(self, username: str, names: Sequence[str]) -> None:
+        """Keep which columns a reader wants in every view; empty: those of a new account."""
+        with self._ledger.transaction() as db:
+            db.execute(
+                "INSERT INTO list_columns (username, columns) VALUES (?, ?)"
+                " ON CONFLICT (username) DO UPDATE SET columns = excluded.columns",
+                [username, ",".join(names)],
+            )

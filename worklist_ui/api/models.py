@@ -36,13 +36,19 @@ class Sort(StrEnum):
     """What the list is sorted by instead of the reading order."""
 
     STATE = "state"
+    PRIORITY = "priority"
     PATIENT = "patient"
+    PATIENT_ID = "patient_id"
+    AGE = "age"
     STUDY = "study"
+    ACCESSION = "accession"
     FROM = "from"
     IMAGES = "images"
     ARRIVAL = "arrival"
+    WAITING = "waiting"
     PROBABILITY = "probability"
     VOLUME = "volume"
+    MODEL = "model"
     READER = "reader"
 
 

@@ -1,5 +1,7 @@
 // Keeps the open list up to date by server-sent events, and does everything by keys.
 
+import { chooseColumns } from "./columns.js";
+import { begin, heardOf, switchNotice } from "./notice.js";
 import { askReason, localTimes, say, step, typing } from "./page.js";
 
 const POLL_MS = 2000;
@@ -7,7 +9,6 @@ const SILENCE_MS = 40000; // the server says something every 15 s
 const table = document.getElementById("list");
 const body = document.getElementById("rows");
 const live = document.getElementById("live");
-const title = document.title.replace(/^\(\d+\) /, "");
 let version = table.dataset.version;
 let source = null;
 let polling = null;
@@ -39,7 +40,6 @@ function put(page) {
   body.replaceChildren(...rows);
   document.getElementById("empty").hidden = rows.length > 0;
   for (const part of ["summary", "banner", "pager"]) document.getElementById(part).innerHTML = page[part];
-  document.title = (page.flags ? `(${page.flags}) ` : "") + title;
   localTimes(body);
   waits();
   if (selected) select(document.getElementById(`study-${selected}`), false);
@@ -47,27 +47,33 @@ function put(page) {
     const row = document.getElementById(`study-${had}`);
     ((onRow ? row : row?.querySelector(step ? `[data-step="${step}"]` : "a")) ?? row)?.focus({ preventScroll: true });
   }
-  announce();
+  markFresh();
+  if (heardOf(page.flags, page.last_flag)) {
+    live.textContent = "new flag";
+    setTimeout(() => { live.textContent = "live"; }, 5000);
+  }
 }
 
-function announce() {
+function markFresh() {
   const now = flaggedIds();
-  const fresh = [...now].filter((id) => !flagged.has(id));
-  flagged = now;
-  for (const id of fresh) {
-    document.getElementById(`study-${id}`)?.classList.add("fresh");
+  for (const id of now) {
+    if (!flagged.has(id)) document.getElementById(`study-${id}`)?.classList.add("fresh");
   }
-  if (!fresh.length) return;
-  live.textContent = fresh.length === 1 ? "new flag" : `${fresh.length} new flags`;
-  setTimeout(() => { live.textContent = "live"; }, 5000);
-  if (noticeOn()) notify(fresh.length);
+  flagged = now;
+}
+
+// This view of the list, with the columns that the page's head has.
+function asked() {
+  const query = new URLSearchParams(location.search);
+  query.set("columns", table.dataset.columns);
+  return query;
 }
 
 function connect() {
   source?.close();
   stopPolling();
   heard = Date.now();
-  source = new EventSource(`/list/stream${location.search}`);
+  source = new EventSource(`/list/stream?${asked()}`);
   source.addEventListener("open", () => { heard = Date.now(); live.textContent = "live"; live.className = "live on"; });
   source.addEventListener("page", (event) => { heard = Date.now(); put(JSON.parse(event.data)); });
   source.addEventListener("beat", () => { heard = Date.now(); });
@@ -87,7 +93,7 @@ function poll() {
 }
 
 async function ask() {
-  const query = new URLSearchParams(location.search);
+  const query = asked();
   query.set("version", version);
   try {
     const response = await fetch(`/list/rows?${query}`, { headers: { Accept: "application/json" } });
@@ -110,7 +116,7 @@ function stopPolling() {
 
 function waits() {
   for (const cell of body.querySelectorAll("[data-since]")) {
-    cell.textContent = `waits ${duration((Date.now() - new Date(cell.dataset.since)) / 1000)}`;
+    cell.textContent = duration((Date.now() - new Date(cell.dataset.since)) / 1000);
   }
 }
 
@@ -121,43 +127,6 @@ function duration(seconds) {
   const hours = Math.floor(minutes / 60);
   if (hours < 48) return `${hours} h ${String(minutes % 60).padStart(2, "0")} min`;
   return `${Math.floor(hours / 24)} d ${hours % 24} h`;
-}
-
-// Sound and notification
-
-function noticeOn() {
-  return localStorage.getItem("notice") === "on";
-}
-
-async function switchNotice() {
-  const on = !noticeOn();
-  localStorage.setItem("notice", on ? "on" : "off");
-  if (on && "Notification" in window && Notification.permission === "default") await Notification.requestPermission();
-  say(on ? "Sound and notification for new flags are on." : "Sound and notification for new flags are off.");
-  if (on) beep();
-}
-
-function notify(count) {
-  beep();
-  if ("Notification" in window && Notification.permission === "granted") {
-    // No name: a notification stands on screens that others see.
-    new Notification(count === 1 ? "One study flagged" : `${count} studies flagged`, { tag: "flag" });
-  }
-}
-
-function beep() {
-  try {
-    const audio = new AudioContext();
-    const tone = audio.createOscillator();
-    const gain = audio.createGain();
-    gain.gain.setValueAtTime(0.15, audio.currentTime);
-    gain.gain.exponentialRampToValueAtTime(0.001, audio.currentTime + 0.5);
-    tone.frequency.value = 740;
-    tone.connect(gain).connect(audio.destination);
-    tone.start();
-    tone.stop(audio.currentTime + 0.5);
-    tone.onended = () => audio.close();
-  } catch { /* a browser without sound still shows the flag */ }
 }
 
 // Keys
@@ -225,6 +194,7 @@ const keys = {
   c: () => press("claim"), r: () => press("release"), m: () => press("read"), u: undo,
   "/": () => document.getElementById("search").focus(),
   a: () => opinion(true), d: () => opinion(false),
+  e: chooseColumns,
   n: switchNotice,
   "[": () => document.querySelector('#pager [rel="prev"]')?.click(),
   "]": () => document.querySelector('#pager [rel="next"]')?.click(),
@@ -260,5 +230,6 @@ setInterval(waits, 10000);
 setInterval(() => { if (!polling && Date.now() - heard > SILENCE_MS) connect(); }, 5000);
 document.addEventListener("visibilitychange", () => { if (!document.hidden) connect(); });
 window.addEventListener("pagehide", () => source?.close());
+begin(Number(table.dataset.lastFlag));
 waits();
 connect();

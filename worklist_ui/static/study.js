@@ -114,6 +114,7 @@ document.querySelector('[data-step="disagree"]')?.addEventListener("click", asyn
 document.addEventListener("keydown", (event) => {
   if (typing(event)) return;
   if (event.key === "Escape" || event.key === "l") document.querySelector("a.back").click();
-  else if (event.key === "v") document.querySelector("a.button")?.click();
+  else if (event.key === "v") document.getElementById("viewer-link")?.click();
+  else if (event.key === "]") document.getElementById("next-study")?.click();
   else document.querySelector(`#step [data-step="${steps[event.key]}"]`)?.click();
 });
