@@ -16,7 +16,19 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from triage.errors import StoreError
 from triage.ledger import Ledger
 from triage.settings import Settings
-from worklist_ui import accounts, audit_page, health, oidc, reading_list, saved_views, sign_in, steps, study, wording
+from worklist_ui import (
+    accounts,
+    audit_page,
+    health,
+    intake_page,
+    oidc,
+    reading_list,
+    saved_views,
+    sign_in,
+    steps,
+    study,
+    wording,
+)
 from worklist_ui.access import check_access
 from worklist_ui.answers import wants_json
 from worklist_ui.api import reference as api
@@ -37,6 +49,7 @@ PAGES = (
     steps.pages,
     accounts.pages,
     audit_page.pages,
+    intake_page.pages,
 )
 PROGRAMS = (dicomweb_search.pages, dicomweb_retrieve.pages, api.pages)
 LARGEST_FORM_BYTES = 64 * 1024
@@ -126,12 +139,23 @@ def trusted_hosts(settings: Settings) -> list[str]:
 
 
 def _give_templates_words(app: Flask) -> None:
-    for name in ("clean", "person", "age_sex", "duration", "moment", "clock_time", "percent", "millilitres"):
+    for name in (
+        "clean",
+        "person",
+        "age_sex",
+        "duration",
+        "moment",
+        "clock_time",
+        "percent",
+        "millilitres",
+        "gigabytes",
+    ):
         app.add_template_filter(getattr(wording, name), name)
     app.jinja_env.globals.update(
         STANDINGS=wording.STANDINGS,
         EVENTS=wording.EVENTS,
         COMPLETED_BY=wording.COMPLETED_BY,
+        GAPS=wording.GAPS,
         DISAGREEMENTS=wording.DISAGREEMENTS,
         standing_of=wording.standing_of,
         standing_detail=wording.standing_detail,

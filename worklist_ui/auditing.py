@@ -42,6 +42,7 @@ NAMES = {  # what the trail calls it, where the endpoint's own name says too lit
     "reading_list.rows": "view_list",
     "reading_list.stream": "view_list",
     "study.show": "view_study",
+    "intake.show": "view_intake",
     "study.slice_image": "view_images",
     "api.list_studies": "view_list",
     "api.events": "view_list",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from flask import Blueprint, Response, flash, redirect, render_template, request, stream_with_context, url_for
+from flask import Blueprint, Response, flash, g, redirect, render_template, request, stream_with_context, url_for
 from flask.typing import ResponseReturnValue
 
 from triage.ledger.reading import Entry
@@ -15,6 +15,7 @@ from worklist_ui.access import reader, still_signed_in
 from worklist_ui.columns import COLUMNS, DEFAULT, FIXED, chosen, offered, waited_s
 from worklist_ui.list_page import VIEWS, ListPage, ListQuery, list_page, next_to_read, query_from, summary_of
 from worklist_ui.live import Snapshot
+from worklist_ui.roles import Permission, may
 from worklist_ui.services import services
 
 pages = Blueprint("reading_list", __name__)
@@ -35,6 +36,7 @@ def show() -> ResponseReturnValue:
         rows=[_row(snapshot, entry, shown) for entry in page.entries],
         summary=summary_of(snapshot, reader()),
         away=snapshot.away,
+        concerns=_concerns(snapshot),
         views=VIEWS,
         columns=COLUMNS,
         shown=shown,
@@ -130,9 +132,21 @@ def _message(snapshot: Snapshot, query: ListQuery, known: dict[int, Entry]) -> d
         "summary": _partial(
             snapshot, "_summary.html", (anybodys, summary.by_view["mine"]), summary=summary, query=query, views=VIEWS
         ),
-        "banner": _partial(snapshot, "_banner.html", None, away=snapshot.away),
+        "banner": _banner(snapshot),
         "pager": _partial(snapshot, "_pager.html", query if query.view == "mine" else anybodys, page=page, query=query),
     }
+
+
+def _banner(snapshot: Snapshot) -> str:
+    concerns = _concerns(snapshot)
+    return _partial(snapshot, "_banner.html", concerns, away=snapshot.away, concerns=concerns)
+
+
+def _concerns(snapshot: Snapshot) -> tuple[str, ...]:
+    """Say what is wrong with the intake, to those who look after it."""
+    if not may(g.user.role, Permission.OPERATE):
+        return ()
+    return snapshot.once("concerns", services().intake.concerns)
 
 
 def _page(snapshot: Snapshot, query: ListQuery) -> ListPage:

@@ -31,6 +31,7 @@ class Permission(Enum):
     RERUN = "send a study to the model again"
     MANAGE_USERS = "manage users"
     AUDIT = "see the audit trail"
+    OPERATE = "see how images come in"
 
 
 _READER = frozenset({Permission.SEE, Permission.READ})
@@ -38,9 +39,16 @@ _READER = frozenset({Permission.SEE, Permission.READ})
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.RADIOLOGIST: _READER,
     Role.SUPERVISOR: _READER | {Permission.REASSIGN, Permission.RERUN},
-    Role.TECHNOLOGIST: frozenset({Permission.SEE, Permission.RERUN}),
+    Role.TECHNOLOGIST: frozenset({Permission.SEE, Permission.RERUN, Permission.OPERATE}),
     Role.ADMINISTRATOR: frozenset(
-        {Permission.SEE, Permission.REASSIGN, Permission.RERUN, Permission.MANAGE_USERS, Permission.AUDIT}
+        {
+            Permission.SEE,
+            Permission.REASSIGN,
+            Permission.RERUN,
+            Permission.MANAGE_USERS,
+            Permission.AUDIT,
+            Permission.OPERATE,
+        }
     ),
     Role.DATA_SCIENTIST: frozenset(),
     Role.AUDITOR: frozenset({Permission.AUDIT}),
@@ -60,6 +68,7 @@ ROUTES: dict[str, Permission] = {
     "sign_in.home": Permission.SIGNED_IN,
     "sign_in.nothing": Permission.SIGNED_IN,
     "audit.show": Permission.AUDIT,
+    "intake.show": Permission.OPERATE,
     "accounts.show": Permission.MANAGE_USERS,
     "accounts.invite": Permission.MANAGE_USERS,
     "accounts.reset": Permission.MANAGE_USERS,

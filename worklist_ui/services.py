@@ -22,6 +22,7 @@ from triage.ledger.users import Users
 from triage.ledger.work import WorkQueue
 from triage.settings import Settings, WorklistSettings
 from worklist_ui.dicomweb.disclosures import Disclosures
+from worklist_ui.intake import IntakeWatch
 from worklist_ui.live import LiveList
 from worklist_ui.looks import Looks
 from worklist_ui.rate_limit import RateLimit
@@ -51,6 +52,7 @@ class Services:
     queue: WorkQueue
     audit: AuditTrail
     live: LiveList
+    intake: IntakeWatch
     volumes: VolumeCache
     sign_in_rate: RateLimit
     shown: Shown
@@ -76,6 +78,7 @@ def make_services(settings: Settings, ledger: Ledger, clock: Clock) -> Services:
         queue=WorkQueue(ledger),
         audit=AuditTrail(ledger),
         live=LiveList(reading, studies, settings.worklist, clock),
+        intake=IntakeWatch(ledger, settings, clock),
         volumes=VolumeCache(settings.storage.folder, settings.worklist.preview_cache_bytes),
         sign_in_rate=RateLimit(settings.worklist.sign_ins_per_minute, per_s=60.0),
         shown=Shown(),

@@ -16,6 +16,7 @@ from functools import lru_cache
 
 from triage.ledger.feedback import Disagreement
 from triage.ledger.reading import Entry
+from triage.ledger.reconciliation import GapState
 from triage.study import REASON_TEXT, PatientHeader, StudyState
 
 DAYS = {"D": 1, "W": 7, "M": 30, "Y": 365}  # of the units of an AS value, near enough to sort by
@@ -85,6 +86,13 @@ DISAGREEMENTS = {
     Disagreement.CHRONIC: "Chronic",
     Disagreement.MISSED_BLEED: "Missed bleed",
     Disagreement.OTHER: "Other",
+}
+
+GAPS = {
+    GapState.ARRIVING: "Arriving now",
+    GapState.MISSING: "Missing, not fetched",
+    GapState.FETCH_FAILED: "Could not be fetched yet",
+    GapState.GIVEN_UP: "Given up: a person must look",
 }
 
 COMPLETED_BY = {
@@ -184,6 +192,11 @@ def percent(probability: float | None) -> str:
 def millilitres(volume_ml: float | None) -> str:
     """Give a volume in mL with one decimal."""
     return "" if volume_ml is None else f"{volume_ml:.1f} mL"
+
+
+def gigabytes(size_bytes: int) -> str:
+    """Give a size in GB with one decimal."""
+    return f"{size_bytes / 1e9:.1f} GB"
 
 
 def _is_hidden(character: str) -> bool:

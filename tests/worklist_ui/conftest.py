@@ -16,7 +16,7 @@ from werkzeug.test import TestResponse
 from tests.worklist_ui.ledger_fill import Department
 from triage.ledger import Ledger
 from triage.ledger.users import Users
-from triage.settings import Settings, StorageSettings, WorklistSettings
+from triage.settings import ListenerSettings, Settings, StorageSettings, WorklistSettings
 from worklist_ui.app import create_app
 from worklist_ui.services import EXTENSION
 
@@ -62,7 +62,11 @@ def worklist_settings() -> WorklistSettings:
 
 @pytest.fixture
 def app(department: Department, ledger: Ledger, worklist_settings: WorklistSettings) -> Iterator[Flask]:
-    settings = Settings(storage=StorageSettings(folder=department.folder), worklist=worklist_settings)
+    settings = Settings(
+        storage=StorageSettings(folder=department.folder),
+        listener=ListenerSettings(min_free_bytes=0),  # how full the disk of the tests is must not matter
+        worklist=worklist_settings,
+    )
     made = create_app(settings, ledger, secret_key=b"k" * 32, clock=lambda: department.now)
     yield made
     made.extensions[EXTENSION].live.close()

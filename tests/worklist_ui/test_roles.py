@@ -7,7 +7,7 @@ import pytest
 from worklist_ui.roles import ROUTES, Permission, Role, may
 
 ARGUMENTS = {"study_id": 1, "slice_index": 0, "token": "x", "filename": "worklist.css", "username": "reader"}
-STREAMS = frozenset({"reading_list.stream", "api.events"})
+STREAMS = frozenset({"reading_list.stream", "reading_list.flags", "api.events"})
 
 
 def addresses(app):

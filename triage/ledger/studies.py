@@ -47,6 +47,16 @@ class WorkerReport:
     detail: str
 
 
+@dataclass(frozen=True)
+class Conflict:
+    """An image that came under a known SOP Instance UID with other content; the first one counts."""
+
+    received_at: float
+    calling_ae_title: str
+    size_bytes: int
+    study_id: int | None
+
+
 class Studies:
     """Read-only view of the ledger."""
 
@@ -114,6 +124,15 @@ class Studies:
             ("", []) if study_instance_uid is None else (" WHERE study_instance_uid = ?", [study_instance_uid])
         )
         return int(self._ledger.db.execute(f"SELECT COUNT(*) FROM conflicts{where}", values).fetchone()[0])  # noqa: S608
+
+    def conflicts(self, *, newest: int) -> list[Conflict]:
+        """Give the newest images that came under a known UID with other content."""
+        rows = self._ledger.db.query(
+            "SELECT received_at, conflicts.calling_ae_title, size_bytes, study_id FROM conflicts"
+            " LEFT JOIN studies USING (study_instance_uid) ORDER BY conflict_id DESC LIMIT ?",
+            [newest],
+        )
+        return [Conflict(**row) for row in rows]
 
     def workers(self) -> list[WorkerReport]:
         """Give what each worker last reported; a worker reports every few seconds while it lives."""
