@@ -70,6 +70,7 @@ def run(settings: Settings, *, once: bool) -> None:
             lease_s=options.lease_s,
             retry_after_s=options.retry_after_s,
             metrics=metrics,
+            keep_maps=settings.worklist.research_mode,
         )
         log.info("worker_started", model=options.model_name, endpoint=options.endpoint)
         if once:

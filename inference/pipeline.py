@@ -16,6 +16,7 @@ from inference.select_series import Selection, select_series
 from triage.ct_series import read_series, read_volume
 from triage.errors import ServingError, UnreadableInstance, UnsuitableSeries
 from triage.finding import Finding, ModelSpec, SeriesChoice
+from triage.probability_map import ProbabilityMap, map_of
 from triage.reading import read_maps
 from triage.study import NotAnalysedReason
 from triage.volume import Volume, head_extent_mm, slabs_of, with_context
@@ -60,13 +61,20 @@ class Stopwatch:
         self.seconds[name] = round(time.monotonic() - start, 4)
 
 
-def read_study(paths: Iterable[Path], network: Network, watch: Stopwatch | None = None) -> Finding | Refusal:
+def read_study(
+    paths: Iterable[Path],
+    network: Network,
+    watch: Stopwatch | None = None,
+    *,
+    keep_map: Callable[[ProbabilityMap], str] | None = None,
+) -> Finding | Refusal:
     """Read one study.
 
     Args:
         paths: its instances' files, all of them, in any order.
         network: what reads slabs.
         watch: where the seconds of each step go.
+        keep_map: keeps the probability map for research and gives its path; None: it is thrown away.
 
     Returns:
         What the model says, or why it must not read this study.
@@ -92,6 +100,7 @@ def read_study(paths: Iterable[Path], network: Network, watch: Stopwatch | None 
         _check_maps(probability, slabs.hu.shape)
     with watch.step("find"):
         reading = read_maps(probability, slabs.spacing_mm, spec)
+    kept_at = keep_map(map_of(probability, volume, slabs)) if keep_map else ""
     return Finding(
         flagged=reading.flagged,
         probability=reading.probability,
@@ -105,6 +114,7 @@ def read_study(paths: Iterable[Path], network: Network, watch: Stopwatch | None 
         series_choices=selection.choices,
         slab_count=len(slabs.hu),
         seconds=watch.seconds,
+        map_path=kept_at,
     )
 
 

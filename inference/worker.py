@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -16,6 +17,7 @@ from triage.errors import LeaseLost, ServingError, ServingUnavailable
 from triage.finding import Finding
 from triage.ledger.studies import Studies
 from triage.ledger.work import WorkQueue
+from triage.probability_map import ProbabilityMap, map_path, write_map
 from triage.stop_signal import StopSignal
 from triage.study import Claim
 
@@ -35,6 +37,7 @@ class Worker:
         lease_s: how long a claim is held without a sign of life.
         retry_after_s: how long a study waits when the model is away.
         metrics: counts studies.
+        keep_maps: probability maps are kept for research.
         clock: seconds since the epoch.
     """
 
@@ -46,6 +49,7 @@ class Worker:
     lease_s: float
     retry_after_s: float
     metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
+    keep_maps: bool = False
     clock: Callable[[], float] = time.time
 
     def run(self, stop: threading.Event | StopSignal, *, poll_interval_s: float) -> None:
@@ -76,8 +80,10 @@ class Worker:
     def _read(self, claim: Claim, bound: structlog.stdlib.BoundLogger) -> None:
         watch = Stopwatch(between=lambda: self._hold(claim))
         instances = self.studies.instances_of(claim.study.study_instance_uid)
+        paths = [self.folder / instance.path for instance in instances]
+        keep_map = partial(self._keep_map, claim) if self.keep_maps else None
         try:
-            result = read_study([self.folder / instance.path for instance in instances], self.network, watch)
+            result = read_study(paths, self.network, watch, keep_map=keep_map)
         except LeaseLost:
             raise
         except ServingUnavailable as away:
@@ -94,6 +100,16 @@ class Worker:
             self._record(claim, result, watch, bound)
             outcome = "not_analysed" if isinstance(result, Refusal) else "analysed"
             self.metrics.study_ended(outcome, watch.seconds)
+
+    def _keep_map(self, claim: Claim, kept: ProbabilityMap) -> str:
+        """Keep a map and give its path; a disk that takes none costs the map, never the finding."""
+        path = map_path(claim.study.study_instance_uid, claim.study.revision)
+        try:
+            write_map(self.folder / path, kept)
+        except OSError as error:
+            log.warning("map_not_kept", study_id=claim.study.study_id, error_type=type(error).__name__)
+            return ""
+        return path.as_posix()
 
     def _hold(self, claim: Claim) -> None:
         self.queue.extend(claim, lease_s=self.lease_s, now=self.clock())

@@ -95,3 +95,4 @@ class Finding:
     series_choices: tuple[SeriesChoice, ...]
     slab_count: int
     seconds: dict[str, float]  # by step: select, build, predict, find
+    map_path: str = ""  # of the probability map, below the storage folder; empty: none is kept, as outside of research
