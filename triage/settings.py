@@ -81,6 +81,11 @@ class ReconcileSettings(BaseModel, frozen=True, extra="forbid"):
     pacs_port: int = Field(default=104, ge=1, le=65535)  # TCP
     pacs_ae_title: str = Field(default="PACS", min_length=1, max_length=16)  # of the PACS
     ae_title: str = Field(default="ICHTRIAGE", min_length=1, max_length=16)  # we ask as this; the PACS must know it
+    listener_host: str = ""  # where our own port is reached; empty: on this host, as listener.host says
+    tls_ca: Path | None = None  # PEM; with it the PACS is spoken to by TLS, its certificate must be signed by this
+    tls_certificate: Path | None = None  # PEM; ours, if the PACS asks for one
+    tls_key: Path | None = None  # PEM, if the key is not in the certificate's file
+    tls_server_name: str = ""  # that the PACS's certificate is made out to; empty: pacs_host
     retrieve: str = Field(default="move", pattern="^(move|get|none)$")  # how missing images are fetched
     days: int = Field(default=1, ge=1, le=366)  # today and so many days less one before it are asked for
     after_midnight_minutes: float = Field(default=120.0, ge=0)  # yesterday is asked for as well until then
@@ -159,7 +164,7 @@ class WorklistSettings(BaseModel, frozen=True, extra="forbid"):
     open_lists: int = Field(default=250, ge=1)  # browsers that get changes pushed; further ones ask every 2 s
     model_away_after_s: float = Field(default=60.0, gt=0)  # a worker silent, or a study queued, for this long: banner
     preview_cache_bytes: int = Field(default=1_000_000_000, ge=0)  # volumes kept in memory for previews
-    research_mode: bool = False  # shows what the model saw where; for research, never for reading
+    research_mode: bool = False  # keeps and shows what the model saw where; for research, never for reading
     # Other people's programs: tokens, DICOMweb, sign-in by an identity provider (OpenID Connect)
     token_days_at_most: float = Field(default=366.0, gt=0)  # no token is made for longer
     dicomweb_most_results: int = Field(default=500, ge=1, le=10_000)  # of one search; further ones by offset

@@ -13,6 +13,9 @@ from PIL import Image, ImageDraw, ImageFont
 from worklist_ui.volumes import PreviewSlice
 
 WARNING = "NOT FOR DIAGNOSIS"
+RESEARCH_WARNING = "RESEARCH ONLY, NOT FOR DIAGNOSIS"
+MAP_COLOUR = (255, 96, 64)
+MAP_OPACITY = 0.6  # of a probability of 1; the tissue below stays to be seen
 JPEG_QUALITY = 88  # compressed on purpose: a preview, never a diagnostic image
 LONGEST_SIDE = 768  # pixels
 SHORTEST_SIDE = 384  # small test images are enlarged so that the warning can be read
@@ -35,15 +38,18 @@ PRESETS = (
 )
 
 
-def slice_jpeg(drawn: PreviewSlice, window: Window) -> bytes:
-    """Draw one slice as a grey JPEG with the warning burned in.
+def slice_jpeg(drawn: PreviewSlice, window: Window, probability: npt.NDArray[np.uint8] | None = None) -> bytes:
+    """Draw one slice as a JPEG with the warning burned in.
 
     Args:
         drawn: the slice.
         window: HU that become black to white.
+        probability: (Y, X), 0 to 255, laid over it in colour: for research.
     """
-    image = square_pixels(Image.fromarray(windowed(drawn.hu, window)), drawn.spacing_mm)
-    burn_in(image)
+    grey = windowed(drawn.hu, window)
+    plain = Image.fromarray(grey if probability is None else coloured(grey, probability))
+    image = square_pixels(plain, drawn.spacing_mm)
+    burn_in(image, WARNING if probability is None else RESEARCH_WARNING)
     buffer = BytesIO()
     image.save(buffer, "JPEG", quality=JPEG_QUALITY)
     return buffer.getvalue()
@@ -55,6 +61,14 @@ def windowed(hu: npt.NDArray[np.int16], window: Window) -> npt.NDArray[np.uint8]
     scaled = (hu.astype(np.float32) - lowest) * (255.0 / window.width)
     grey: npt.NDArray[np.uint8] = np.clip(scaled, 0, 255).astype(np.uint8)
     return grey
+
+
+def coloured(grey: npt.NDArray[np.uint8], probability: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Lay a probability map over a grey picture: (Y, X, 3), the more opaque the more probable."""
+    share = (probability.astype(np.float32) / 255.0 * MAP_OPACITY)[..., None]
+    mixed = grey[..., None] * (1.0 - share) + np.array(MAP_COLOUR, np.float32) * share
+    rounded: npt.NDArray[np.uint8] = np.rint(mixed).astype(np.uint8)
+    return rounded
 
 
 def slice_of_slab(slab: int, slab_count: int, slices: int) -> int:
@@ -77,17 +91,17 @@ def square_pixels(image: Image.Image, spacing_mm: tuple[float, ...]) -> Image.Im
     return image if size == image.size else image.resize(size, Image.Resampling.BILINEAR)
 
 
-def burn_in(image: Image.Image) -> None:
-    """Write the warning into the pixels, light on a dark bar, at top and bottom: cropping one leaves the other."""
+def burn_in(image: Image.Image, warning: str = WARNING) -> None:
+    """Write a warning into the pixels, light on a dark bar, at top and bottom: cropping one leaves the other."""
     draw = ImageDraw.Draw(image)
     light, dark = ((235, 235, 235), (0, 0, 0)) if image.mode == "RGB" else (235, 0)
     font = _font(max(7, min(max(13, image.width // 30), image.width // 10)))
-    left, top, right, bottom = draw.textbbox((0, 0), WARNING, font=font)
+    left, top, right, bottom = draw.textbbox((0, 0), warning, font=font)
     width, height = right - left, bottom - top
     for y in (6, image.height - height - 12):
         x = (image.width - width) // 2
         draw.rectangle((x - 8, y - 4, x + width + 8, y + height + 6), fill=dark)
-        draw.text((x - left, y - top), WARNING, fill=light, font=font)
+        draw.text((x - left, y - top), warning, fill=light, font=font)
 
 
 @lru_cache(maxsize=8)

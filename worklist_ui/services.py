@@ -27,7 +27,7 @@ from worklist_ui.live import LiveList
 from worklist_ui.looks import Looks
 from worklist_ui.rate_limit import RateLimit
 from worklist_ui.shown import Shown
-from worklist_ui.volumes import VolumeCache
+from worklist_ui.volumes import MapCache, VolumeCache
 
 Clock = Callable[[], float]
 EXTENSION = "ich_triage"
@@ -54,6 +54,7 @@ class Services:
     live: LiveList
     intake: IntakeWatch
     volumes: VolumeCache
+    maps: MapCache
     sign_in_rate: RateLimit
     shown: Shown
     looks: Looks
@@ -80,6 +81,7 @@ def make_services(settings: Settings, ledger: Ledger, clock: Clock) -> Services:
         live=LiveList(reading, studies, settings.worklist, clock),
         intake=IntakeWatch(ledger, settings, clock),
         volumes=VolumeCache(settings.storage.folder, settings.worklist.preview_cache_bytes),
+        maps=MapCache(settings.storage.folder),
         sign_in_rate=RateLimit(settings.worklist.sign_ins_per_minute, per_s=60.0),
         shown=Shown(),
         looks=Looks(),

@@ -9,9 +9,11 @@ import structlog
 from flask import Blueprint, Response, abort, render_template, request
 from flask.typing import ResponseReturnValue
 
-from triage.errors import TriageError
+from triage.errors import StoreError, TriageError
+from triage.finding import Finding
 from triage.ledger.reading import Entry
 from triage.ledger.studies import Analysis
+from triage.probability_map import ProbabilityMap
 from triage.study import REASON_TEXT, Study
 from worklist_ui.access import reader
 from worklist_ui.answers import GONE
@@ -43,6 +45,7 @@ class Preview:
 
     slices: int
     key_slices: tuple[int, ...]
+    has_map: bool  # what the model saw can be laid over it: only in research mode
 
 
 @pages.get("/")
@@ -77,13 +80,17 @@ def show(study_id: int) -> ResponseReturnValue:
 
 @pages.get("/slices/<int:slice_index>.jpg")
 def slice_image(study_id: int, slice_index: int) -> ResponseReturnValue:
-    """Draw one slice of the series that was read; `width` and `level` in HU choose the window."""
+    """Draw one slice of the series that was read; `width` and `level` in HU choose the window.
+
+    In research mode `map=1` lays the probability map over it.
+    """
     entry = _entry(study_id)
     analysis = services().studies.current_analysis(entry.study.study_instance_uid)
     window = Window("", _number("width", PRESETS[0].width, HU_WIDTHS), _number("level", PRESETS[0].level, HU_LEVELS))
     if analysis is None or analysis.finding is None:
         abort(404, "There is no picture: no series was read.")
     try:
+        kept = _map_of(analysis.finding)
         drawn = _slice(entry.study, analysis.finding.series_instance_uid, slice_index)
     except IndexError:
         abort(404, "There is no such slice.")
@@ -92,7 +99,7 @@ def slice_image(study_id: int, slice_index: int) -> ResponseReturnValue:
         abort(404, "There is no picture: the series cannot be read.")
     # Private to this browser, and only while the list stays open: scrolling back costs nothing.
     return Response(
-        slice_jpeg(drawn, window),
+        slice_jpeg(drawn, window, kept.on_slice(slice_index, drawn.hu.shape, drawn.spacing_mm) if kept else None),
         mimetype="image/jpeg",
         headers={"Cache-Control": "private, max-age=300"},
     )
@@ -157,7 +164,19 @@ def _preview(analysis: Analysis | None) -> tuple[Preview | None, str]:
     chosen = next((choice for choice in analysis.series_choices if choice.chosen), None)
     slices = chosen.slices if chosen else analysis.finding.slab_count
     keys = (slice_of_slab(slab, analysis.finding.slab_count, slices) for slab in analysis.finding.key_slabs)
-    return Preview(slices, tuple(keys)), ""
+    return Preview(slices, tuple(keys), services().settings.research_mode and bool(analysis.finding.map_path)), ""
+
+
+def _map_of(finding: Finding) -> ProbabilityMap | None:
+    """Give the map that the page asks to be laid over a slice; None: it does not ask."""
+    if request.args.get("map") != "1":
+        return None
+    if not services().settings.research_mode:
+        abort(403, "What the model saw is shown in research mode alone.")
+    try:
+        return services().maps.read(finding.map_path)
+    except StoreError as error:
+        abort(404, str(error))
 
 
 def _slice(study: Study, series_instance_uid: str, slice_index: int) -> PreviewSlice:

@@ -10,13 +10,15 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from triage.ct_series import SeriesHeader, read_series, read_volume, sort_slices, tilt_degrees
-from triage.errors import TriageError, UnsuitableSeries
+from triage.errors import StoreError, TriageError, UnsuitableSeries
+from triage.probability_map import ProbabilityMap, read_map
 from triage.study import Instance
 
 UPRIGHT_DEGREES = 0.5  # below it a slice lies where it lies in the volume: nothing is shifted
@@ -37,6 +39,25 @@ class PreviewSlice:
 
     hu: npt.NDArray[np.int16]
     spacing_mm: tuple[float, float]
+
+
+class MapCache:
+    """Reads probability maps, and keeps those of the studies that are looked at: about 1 MB each."""
+
+    def __init__(self, storage_folder: Path) -> None:
+        self._folder = storage_folder
+        self._read = lru_cache(maxsize=16)(_map_as_of)
+
+    def read(self, path: str) -> ProbabilityMap:
+        """Give a map by its path below the storage folder.
+
+        Raises:
+            StoreError: there is none, or it is broken.
+        """
+        full = self._folder / path
+        if not path or not full.is_file():
+            raise StoreError("No probability map was kept of this study.")
+        return self._read(full, full.stat().st_mtime_ns)  # a new run of the same revision writes it anew
 
 
 class VolumeCache:
@@ -144,3 +165,7 @@ class VolumeCache:
             self._kept[key] = volume
             while sum(item.hu.nbytes for item in self._kept.values()) > self._most_bytes:
                 self._kept.popitem(last=False)
+
+
+def _map_as_of(path: Path, _changed_ns: int) -> ProbabilityMap:
+    return read_map(path)

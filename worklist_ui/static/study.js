@@ -10,7 +10,8 @@ function preview() {
   const bar = document.getElementById("scroll");
   const where = document.getElementById("where");
   const shown = document.getElementById("window");
-  const presets = [...document.querySelectorAll(".presets button")];
+  const presets = [...document.querySelectorAll(".presets [data-width]")];
+  const map = document.getElementById("map"); // research mode alone
   const slices = Number(viewer.dataset.slices);
   let index = Number(viewer.dataset.first);
   let wide = Number(presets[0].dataset.width);
@@ -19,7 +20,8 @@ function preview() {
   let wanted = null;
   const ahead = new Map(); // pictures asked for before they are needed
 
-  const address = (at) => `${viewer.dataset.source}${at}.jpg?width=${wide}&level=${level}`;
+  const address = (at) => `${viewer.dataset.source}${at}.jpg?width=${wide}&level=${level}${mapped() ? "&map=1" : ""}`;
+  const mapped = () => map?.getAttribute("aria-pressed") === "true";
 
   // At most one picture travels for the eye; while it does, only the newest wish is kept.
   function draw() {
@@ -74,6 +76,10 @@ function preview() {
     draw();
   }
 
+  map?.addEventListener("click", () => {
+    map.setAttribute("aria-pressed", String(!mapped()));
+    draw();
+  });
   bar.addEventListener("input", () => go(Number(bar.value)));
   viewer.addEventListener("wheel", (event) => { event.preventDefault(); go(index + Math.sign(event.deltaY)); }, { passive: false });
   for (const button of presets) {
@@ -94,6 +100,7 @@ function preview() {
     const by = { ArrowDown: 1, ArrowUp: -1, j: 1, k: -1, PageDown: 5, PageUp: -5 }[event.key];
     if (by) go(index + by);
     else if (event.key === "s") nextKey();
+    else if (event.key === "p") map?.click();
     else if (event.key === "Home") go(0);
     else if (event.key === "End") go(slices - 1);
     else if (presets[Number(event.key) - 1]) presets[Number(event.key) - 1].click();
