@@ -12,9 +12,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
+from dicom_listener.checks import Check, Grade
 from dicom_listener.listener import Listener
-from dicom_listener.self_check import Check, Grade, has_fault, self_check
+from dicom_listener.own_token import own_token
+from dicom_listener.self_check import has_fault, self_check
 from dicom_listener.sending import Peer, PeerUnreachable, Sent, find_files, send_files, verify
+from dicom_listener.tls import ClientTls, client_tls, own_port_tls
 from triage import logs
 from triage.errors import ConfigError, StoreError
 from triage.settings import load_settings
@@ -22,6 +25,7 @@ from triage.stop_signal import StopSignal
 
 FAILED = 1
 USAGE = 2
+PEM_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command("listen")
@@ -58,8 +62,21 @@ def listen(config: Path | None, check: bool) -> None:
 @click.option("--port", default=11112, show_default=True, type=click.IntRange(1, 65535), help="TCP port.")
 @click.option("--called-aet", default="ICHTRIAGE", show_default=True, help="AE title of the receiver.")
 @click.option("--calling-aet", default="ICHSEND", show_default=True, help="Our AE title.")
+@click.option("--tls-ca", type=PEM_FILE, help="Speak TLS; the receiver's certificate must be, or be signed by, this.")
+@click.option("--tls-certificate", type=PEM_FILE, help="Ours, with its key, if the receiver asks for one.")
+@click.option("--tls-name", default="", help="Name in the receiver's certificate. Default: HOST.")
 @click.option("--associations", default=1, show_default=True, type=click.IntRange(1, 32), help="At once.")
-def send(paths: tuple[Path, ...], host: str, port: int, called_aet: str, calling_aet: str, associations: int) -> None:
+def send(
+    paths: tuple[Path, ...],
+    host: str,
+    port: int,
+    called_aet: str,
+    calling_aet: str,
+    tls_ca: Path | None,
+    tls_certificate: Path | None,
+    tls_name: str,
+    associations: int,
+) -> None:
     """Send DICOM files, and folders of them, by C-STORE. Files that are no DICOM are counted and left out.
 
     Exit code 1 if any image was not accepted.
@@ -70,7 +87,7 @@ def send(paths: tuple[Path, ...], host: str, port: int, called_aet: str, calling
     files, others = find_files(paths)
     if others:
         console.print(f"{others} other files left out.")
-    peer = Peer(host, port, called_aet, calling_aet)
+    peer = Peer(host, port, called_aet, calling_aet, _tls(tls_ca, tls_certificate, tls_name or host))
     bar = Progress(TextColumn("Sending"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console)
     try:
         with bar:
@@ -88,19 +105,53 @@ def send(paths: tuple[Path, ...], host: str, port: int, called_aet: str, calling
 @click.argument("port", type=click.IntRange(1, 65535))
 @click.argument("called_aet")
 @click.option("--calling-aet", default="ICHSEND", show_default=True, help="Our AE title.")
+@click.option("--tls-ca", type=PEM_FILE, help="Speak TLS; the peer's certificate must be, or be signed by, this.")
+@click.option("--tls-certificate", type=PEM_FILE, help="Ours, with its key, if the peer asks for one.")
+@click.option("--tls-name", default="", help="Name in the peer's certificate. Default: HOST.")
+@click.option("--config", type=click.Path(dir_okay=False, path_type=Path),
+              help="Settings of a listener of ours: TLS as they say, and taken as a process of this host.")  # fmt: skip
 @click.option("--timeout", "timeout_s", default=10.0, show_default=True, help="Seconds to wait.")
-def echo(host: str, port: int, called_aet: str, calling_aet: str, timeout_s: float) -> None:
+def echo(
+    host: str,
+    port: int,
+    called_aet: str,
+    calling_aet: str,
+    tls_ca: Path | None,
+    tls_certificate: Path | None,
+    tls_name: str,
+    config: Path | None,
+    timeout_s: float,
+) -> None:
     """Ask a DICOM peer whether it is there, by C-ECHO.
 
     Example: ich-triage echo 127.0.0.1 11112 ICHTRIAGE
     """
     try:
-        status = verify(Peer(host, port, called_aet, calling_aet), timeout_s=timeout_s)
+        peer = Peer(host, port, called_aet, calling_aet, _tls(tls_ca, tls_certificate, tls_name or host))
+        if config is not None:
+            settings = load_settings(config)
+            tls = own_port_tls(settings.listener)
+            peer = Peer(host, port, called_aet, calling_aet, tls, own_token(settings.storage.folder))
+        status = verify(peer, timeout_s=timeout_s)
+    except ConfigError as error:
+        raise _failure(error, USAGE) from error
     except PeerUnreachable as error:
         raise _failure(error, FAILED) from error
     click.echo(f"{called_aet} answers: 0x{status:04X}")
     if status:
         raise SystemExit(FAILED)
+
+
+def _tls(authority: Path | None, certificate: Path | None, server_name: str) -> ClientTls | None:
+    """Give TLS as the options say; ends the command where they do not fit."""
+    if authority is None:
+        if certificate is not None:
+            raise click.UsageError("--tls-certificate needs --tls-ca.")
+        return None
+    try:
+        return client_tls(authority, certificate, None, server_name=server_name)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def _show(checks: list[Check]) -> int:

@@ -46,7 +46,7 @@ def statement(settings: ListenerSettings, reconcile: ReconcileSettings | None = 
     """
     asked = reconcile_section(reconcile) if reconcile is not None else ()
     port = (*_overview(), *_networking(settings), *_contexts(), *_storage(settings))
-    return "\n".join([*port, *asked, *_security(settings)]) + "\n"
+    return "\n".join([*port, *asked, *_security(settings, reconcile)]) + "\n"
 
 
 def _overview() -> Iterator[str]:
@@ -135,7 +135,7 @@ def _storage(settings: ListenerSettings) -> Iterator[str]:
     yield ""
 
 
-def _security(settings: ListenerSettings) -> Iterator[str]:
+def _security(settings: ListenerSettings, reconcile: ReconcileSettings | None) -> Iterator[str]:
     yield "## Security"
     yield ""
     if settings.tls_certificate is None:
@@ -144,6 +144,9 @@ def _security(settings: ListenerSettings) -> Iterator[str]:
         clients = "and must show a certificate" if settings.tls_client_ca is not None else "and need no certificate"
         yield "Non-Downgrading BCP 195 TLS Secure Transport Connection Profile (PS3.15 B.12);"
         yield f"senders speak TLS {clients}."
+    if reconcile is not None and reconcile.tls_ca is not None:
+        yield ""
+        yield "Towards the PACS: the same profile; its certificate is checked against an authority that is set."
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

@@ -25,6 +25,7 @@ from dicom_listener.instance_store import InstanceStore
 from dicom_listener.inventory import Inventory
 from dicom_listener.metrics import Metrics
 from dicom_listener.negotiation import Negotiation
+from dicom_listener.own_token import make_token
 from dicom_listener.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_listener.probes import UNKNOWN, Probes
 from dicom_listener.quarantine import QuarantineRoom
@@ -33,7 +34,7 @@ from dicom_listener.recorder import Recorder
 from dicom_listener.recovery import mark_alive, recover
 from dicom_listener.recurring import RecurringLog
 from dicom_listener.senders import Senders
-from dicom_listener.tls import tls_context
+from dicom_listener.tls import certificates_of, tls_context
 from triage.errors import ConfigError
 from triage.ledger import Ledger
 from triage.ledger.commitments import Commitments
@@ -65,6 +66,7 @@ class Listener:
 
     def __init__(self, settings: Settings, *, disk: Disk | None = None) -> None:
         self._settings = settings.listener
+        self._certificates = certificates_of(settings.listener, settings.reconcile)
         self._folder = settings.storage.folder
         self._disk = disk or Disk()
         self._ledger_path = settings.storage.ledger_path
@@ -100,7 +102,7 @@ class Listener:
         log.info("recovered", leftovers=recovered.leftovers_removed, instances=recovered.orphans_registered,
                  quarantined=recovered.orphans_quarantined)  # fmt: skip
         self._arrivals = Arrivals(gap_max_s=settings.quiet_period_s)
-        self._senders = Senders(settings)
+        self._senders = Senders(settings, token=make_token(self._folder))
         self._recorder = Recorder(self._intake, store)
         self._quarantine = QuarantineRoom(
             self._folder, max_bytes=settings.quarantine_max_bytes, max_objects=settings.quarantine_max_objects
@@ -200,7 +202,7 @@ class Listener:
             return
         try:
             address = (settings.metrics_host, settings.metrics_port)
-            self._probes = Probes(self._folder, self._disk, self._ledger, settings)
+            self._probes = Probes(self._folder, self._disk, self._ledger, settings, self._certificates)
             self._probes.register(self._metrics)
             self._health = HealthServer(address, self._metrics, self._ailments, self._notes, self._probes.not_ready)
         except OSError as error:
@@ -226,7 +228,7 @@ class Listener:
             notes.append(f"{self._inventory.missing} images have no file: ich-triage storage verify")
         if self._quarantine.is_full():
             notes.append("the quarantine is full: ich-triage storage quarantine")
-        return notes
+        return notes + (self._probes.expiring() if self._probes is not None else [])
 
     def _rules_of(self, calling_ae_title: str) -> CompletionRules:
         rules = completion_rules(self._settings)

@@ -37,11 +37,12 @@ class Metrics:
         }
         self._buckets = [0] * (len(LATENCY_BOUNDS_S) + 1)
         self._seconds = 0.0
-        self._gauges: dict[str, tuple[str, Callable[[], float]]] = {}
+        self._gauges: dict[str, tuple[str, dict[Labels, Callable[[], float]]]] = {}
 
-    def gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
+    def gauge(self, name: str, text: str, value: Callable[[], float], **labels: str) -> None:
         """Let a value be asked for."""
-        self._gauges[name] = (text, value)
+        _, values = self._gauges.setdefault(name, (text, {}))
+        values[tuple(sorted(labels.items()))] = value
 
     def count(self, name: str, by: float = 1, **labels: str) -> None:
         """Add to a counter."""
@@ -62,8 +63,9 @@ class Metrics:
         """Give all of it as text."""
         with self._lock:
             lines = [*self._counter_lines(), *self._latency_lines()]
-        for name, (text, value) in self._gauges.items():
-            lines += [f"# HELP {name} {text}", f"# TYPE {name} gauge", f"{name} {_asked(value):.15g}"]
+        for name, (text, values) in self._gauges.items():
+            lines += [f"# HELP {name} {text}", f"# TYPE {name} gauge"]
+            lines += [f"{name}{_labels_text(dict(labels))} {_asked(value):.15g}" for labels, value in values.items()]
         return "\n".join(lines) + "\n"
 
     def value(self, name: str, **labels: str) -> float:

@@ -19,7 +19,7 @@ from pynetdicom import AE, _config, build_context
 from pynetdicom.association import Association
 
 from dicom_listener.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dicom_listener.sending import Peer, PeerUnreachable, reactor_held
+from dicom_listener.sending import Peer, PeerUnreachable, check_reachable, reactor_held, why_not_established
 from dicom_listener.text import text_of
 from dicom_listener.uids import checked_uid
 from triage.errors import TriageError
@@ -212,9 +212,10 @@ def associated(peer: Peer, contexts: list[Any], timeout_s: float, **options: Any
     ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = timeout_s
     ae.connection_timeout = min(timeout_s, 10.0)
-    association = ae.associate(peer.host, peer.port, contexts=contexts, ae_title=peer.called_ae_title, **options)
+    check_reachable(peer)
+    association = peer.associate(ae, contexts, **options)
     if not association.is_established:
-        raise _unreachable(peer, association)
+        raise PeerUnreachable(f"{peer} {why_not_established(association, peer)}")
     connection = association.dul.socket.socket
     try:
         with reactor_held(association):
@@ -223,13 +224,6 @@ def associated(peer: Peer, contexts: list[Any], timeout_s: float, **options: Any
         if association.is_established:
             association.release()
         connection.close()  # pynetdicom leaves it open when the peer has gone
-
-
-def _unreachable(peer: Peer, association: Association) -> PeerUnreachable:
-    where = f"{peer.called_ae_title} at {peer.host}:{peer.port}"
-    if association.is_rejected:
-        return PeerUnreachable(f"{where} rejected the association. Does it know the AE title {peer.calling_ae_title}?")
-    return PeerUnreachable(f"{where} cannot be reached, or accepts none of the services asked for.")
 
 
 def _query(level: str, keys: Iterable[str], **matching: str) -> Dataset:

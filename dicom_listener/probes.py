@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from dicom_listener.disk import Disk
 from dicom_listener.instance_store import INCOMING
 from dicom_listener.metrics import Metrics
-from dicom_listener.tls import days_left
+from dicom_listener.tls import EXPIRES_SOON_DAYS, days_left
 from triage.errors import ConfigError, StoreError
 from triage.ledger import Ledger
 from triage.ledger.intake import Intake
@@ -46,13 +47,17 @@ class Probes:
         disk: the file operations.
         ledger: the ledger.
         settings: of the port.
+        certificates: to be told how long they last, by the name of their setting.
     """
 
-    def __init__(self, folder: Path, disk: Disk, ledger: Ledger, settings: ListenerSettings) -> None:
+    def __init__(
+        self, folder: Path, disk: Disk, ledger: Ledger, settings: ListenerSettings, certificates: Mapping[str, Path]
+    ) -> None:
         self._folder = folder
         self._disk = disk
         self._ledger = ledger
         self._settings = settings
+        self._certificates = certificates
         self._asker = ThreadPoolExecutor(1, thread_name_prefix="probes")
         self._read: Mapping[str, float] = {}
         self._read_at = -math.inf
@@ -65,8 +70,15 @@ class Probes:
         """Let the gauges be asked for; one that nothing is known of is not a number."""
         for name, text in GAUGES.items():
             metrics.gauge(f"ich_listener_{name}", text, lambda name=name: self._gauge(name))  # type: ignore[misc]
-        if self._settings.tls_certificate is not None:
-            metrics.gauge("ich_listener_certificate_days_left", "days until the TLS certificate expires", self._days)
+        for setting, path in self._certificates.items():
+            text = "days until a TLS certificate expires"
+            metrics.gauge("ich_listener_certificate_days_left", text, partial(_days_left, path), setting=setting)
+
+    def expiring(self) -> list[str]:
+        """Say which certificates expire soon, or have."""
+        days = {setting: _days_left(path) for setting, path in self._certificates.items()}
+        return [f"{setting}: the certificate expires in {left:.0f} days" if left >= 0 else f"{setting}: it has expired"
+                for setting, left in days.items() if left < EXPIRES_SOON_DAYS]  # fmt: skip
 
     def not_ready(self) -> list[str]:
         """Try what each image needs; give what is wrong, in words."""
@@ -104,13 +116,6 @@ class Probes:
             self._read_at = time.monotonic()
         return self._read
 
-    def _days(self) -> float:
-        certificate = self._settings.tls_certificate
-        try:
-            return UNKNOWN if certificate is None else days_left(certificate)
-        except ConfigError:
-            return UNKNOWN
-
     def _ask(self, probe: Callable[[], T]) -> T | None:
         """Ask in the one thread; None: no answer in time."""
         asked = self._asker.submit(probe)
@@ -119,6 +124,13 @@ class Probes:
         except FutureTimeout:
             asked.cancel()  # a disk that hangs must not find a queue of questions when it comes back
             return None
+
+
+def _days_left(certificate: Path) -> float:
+    try:
+        return days_left(certificate)
+    except ConfigError:
+        return UNKNOWN
 
 
 def _values_of(ledger: Ledger) -> Mapping[str, float]:

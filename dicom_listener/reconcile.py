@@ -16,15 +16,15 @@ import structlog
 from dicom_listener.pacs import Pacs, PacsError
 from dicom_listener.pacs_comparison import Compared, Comparison, Period, still_short, wanted_of
 from dicom_listener.retrieving import Getter, Mover, Retriever, Unfetched, Wanted
-from dicom_listener.sending import Peer, PeerUnreachable, verify
+from dicom_listener.sending import Peer, PeerUnreachable, own_port, verify
+from dicom_listener.tls import pacs_tls
 from triage.ledger import Ledger
 from triage.ledger.reconciliation import Coverage, Gap, GapState, Reconciliations
-from triage.settings import ListenerSettings, ReconcileSettings, Settings
+from triage.settings import ReconcileSettings, Settings
 
 log = structlog.get_logger()
 
 LOOK_EVERY_S = 0.5  # for fetched images
-ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - how to reach ourselves there
 
 
 class Reconciler:
@@ -35,6 +35,9 @@ class Reconciler:
         ledger: the ledger, also written by a running listener.
         clock: seconds since the epoch.
         sleep: waits for seconds.
+
+    Raises:
+        ConfigError: the files of TLS cannot be used.
     """
 
     def __init__(
@@ -46,7 +49,8 @@ class Reconciler:
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self._settings = settings.reconcile
-        self._listener = _listener_peer(settings.listener, settings.reconcile)
+        # what is handed on to it comes from the PACS, and is treated as such
+        self._listener = own_port(settings, settings.reconcile.pacs_ae_title)
         self._ledger = Reconciliations(ledger)
         self._retriever = _retriever(settings.reconcile, self._listener)
         self._clock = clock
@@ -133,7 +137,8 @@ class Reconciler:
         try:
             verify(self._listener, timeout_s=self._settings.timeout_s)
         except PeerUnreachable as failure:
-            raise PeerUnreachable("Our own listener does not answer; start it with `ich-triage listen`.") from failure
+            said = f"Our own listener is needed for that, but {failure} Start it with `ich-triage listen`."
+            raise PeerUnreachable(said) from failure
         failures = []
         for wanted in wanted_of(short, held=self._ledger.held_counts(short.study.study_instance_uid)):
             try:
@@ -198,10 +203,4 @@ def _retriever(settings: ReconcileSettings, listener: Peer) -> Retriever | None:
 
 
 def _pacs_peer(settings: ReconcileSettings) -> Peer:
-    return Peer(settings.pacs_host, settings.pacs_port, settings.pacs_ae_title, settings.ae_title)
-
-
-def _listener_peer(listener: ListenerSettings, settings: ReconcileSettings) -> Peer:
-    """Give our own port; what is handed on to it comes from the PACS, and is treated as such."""
-    host = ANY_HOST.get(listener.host, listener.host)
-    return Peer(host, listener.port, listener.ae_title, settings.pacs_ae_title)
+    return Peer(settings.pacs_host, settings.pacs_port, settings.pacs_ae_title, settings.ae_title, pacs_tls(settings))

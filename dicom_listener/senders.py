@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from dicom_listener.own_token import is_ours
 from dicom_listener.user_identity import Claim, IdentityCheck
 from triage.errors import ConfigError
 from triage.settings import ListenerSettings, SenderSettings
@@ -27,11 +28,16 @@ class Rejection:
 class Senders:
     """The senders that are set, and the rules for all others.
 
+    Args:
+        settings: of the port.
+        token: who shows it is a process of ours, see `own_token`; empty: nobody is.
+
     Raises:
         ConfigError: a passcode_hash is none, or lacks its username.
     """
 
-    def __init__(self, settings: ListenerSettings) -> None:
+    def __init__(self, settings: ListenerSettings, *, token: bytes = b"") -> None:
+        self._token = token
         self._known = {sender.ae_title.strip(): sender for sender in settings.senders}
         self._checks = {
             title: IdentityCheck(sender.username, sender.passcode_hash)
@@ -62,6 +68,8 @@ class Senders:
             open_from: calling AE titles of the associations that are open.
             claim: the user identity that it shows.
         """
+        if is_ours(claim, self._token):
+            return None
         title = calling_ae_title.strip()
         sender = self._known.get(title)
         if sender is None:

@@ -1,20 +1,30 @@
-"""TLS on the C-STORE port: the Non-Downgrading BCP 195 profile (PS3.15 B.12), with client certificates where asked."""
+"""TLS after the Non-Downgrading BCP 195 profile (PS3.15 B.12): of the C-STORE port, and towards a PACS or that port."""
 
 from __future__ import annotations
 
 import ssl
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from triage.errors import ConfigError
-from triage.settings import ListenerSettings
+from triage.settings import ListenerSettings, ReconcileSettings
 
 # TLS 1.2 suites of RFC 9325 4.2; those of TLS 1.3 are all fine
 CIPHERS = ":".join(
     f"ECDHE-{key}-{cipher}" for cipher in ("AES128-GCM-SHA256", "AES256-GCM-SHA384") for key in ("ECDSA", "RSA")
 )
 DAY_S = 86400.0
+EXPIRES_SOON_DAYS = 30.0
+
+
+@dataclass(frozen=True)
+class ClientTls:
+    """How to open a connection to a peer that speaks TLS; `server_name` is that of its certificate."""
+
+    context: ssl.SSLContext
+    server_name: str
 
 
 def tls_context(settings: ListenerSettings) -> ssl.SSLContext | None:
@@ -27,10 +37,7 @@ def tls_context(settings: ListenerSettings) -> ssl.SSLContext | None:
         if settings.tls_key is not None or settings.tls_client_ca is not None:
             raise ConfigError("listener.tls_key and listener.tls_client_ca need listener.tls_certificate.")
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(CIPHERS)
-    context.options |= ssl.OP_NO_RENEGOTIATION
+    context = _context(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(settings.tls_certificate, settings.tls_key)
         if settings.tls_client_ca is not None:
@@ -42,6 +49,80 @@ def tls_context(settings: ListenerSettings) -> ssl.SSLContext | None:
             "listener.tls_certificate, listener.tls_key (if apart) and listener.tls_client_ca (if clients need one)."
         ) from error
     return context
+
+
+def pacs_tls(settings: ReconcileSettings) -> ClientTls | None:
+    """Make our side of TLS with the PACS; None: it is not set.
+
+    Raises:
+        ConfigError: as `tls_context`.
+    """
+    if settings.tls_ca is None:
+        if settings.tls_certificate is not None or settings.tls_key is not None:
+            raise ConfigError("reconcile.tls_certificate and reconcile.tls_key need reconcile.tls_ca.")
+        return None
+    return client_tls(settings.tls_ca, settings.tls_certificate, settings.tls_key,
+                      server_name=settings.tls_server_name or settings.pacs_host)  # fmt: skip
+
+
+def client_tls(authority: Path, certificate: Path | None, key: Path | None, *, server_name: str) -> ClientTls:
+    """Make a client's side of TLS.
+
+    Args:
+        authority: PEM; the peer's certificate must be signed by it, or be it.
+        certificate: PEM, that we show if asked; None: none.
+        key: PEM, if it is not in the certificate's file.
+        server_name: that the peer's certificate must be made out to; empty: any.
+
+    Raises:
+        ConfigError: a file cannot be read, or they do not belong together.
+    """
+    context = _context(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = bool(server_name)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the one certificate of a peer will do as authority
+    try:
+        context.load_verify_locations(authority)
+        if certificate is not None:
+            context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"The TLS files cannot be used: {error.strerror or type(error).__name__}. Expected PEM files: "
+            "an authority, and, if the peer asks for one, a certificate with its key."
+        ) from error
+    return ClientTls(context, server_name)
+
+
+def own_port_tls(settings: ListenerSettings) -> ClientTls | None:
+    """Make a client's side of TLS with our own port, whose certificate is at hand; None: it speaks none.
+
+    Where the port asks for client certificates, its own is shown, which `listener.tls_client_ca` must have signed.
+
+    Raises:
+        ConfigError: as `tls_context`.
+    """
+    if settings.tls_certificate is None:
+        return None
+    shown = (settings.tls_certificate, settings.tls_key) if settings.tls_client_ca is not None else (None, None)
+    return client_tls(settings.tls_certificate, *shown, server_name="")
+
+
+def _context(protocol: int) -> ssl.SSLContext:
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(CIPHERS)
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    return context
+
+
+def certificates_of(listener: ListenerSettings, reconcile: ReconcileSettings) -> dict[str, Path]:
+    """Give the certificates that are set, by the name of their setting."""
+    named = {
+        "listener.tls_certificate": listener.tls_certificate,
+        "listener.tls_client_ca": listener.tls_client_ca,
+        "reconcile.tls_ca": reconcile.tls_ca,
+        "reconcile.tls_certificate": reconcile.tls_certificate,
+    }
+    return {setting: path for setting, path in named.items() if path is not None}
 
 
 def days_left(certificate: Path, *, now: float | None = None) -> float:

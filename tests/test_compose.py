@@ -28,7 +28,7 @@ from triage.settings import load_settings
 ROOT = Path(__file__).resolve().parents[1]
 BASE = ("docker-compose.yml",)
 CPU = ("docker-compose.yml", "docker-compose.cpu.yml")
-ALL_PROFILES = ("train", "monitoring")
+ALL_PROFILES = ("train", "monitoring", "reconcile")
 BUILT = ("listener", "worker", "worklist")  # the images that are ours and run for ever
 SITE_CONFIG = "/etc/ich-triage/triage.toml"
 TO_JSON = "import json, sys, yaml; print(json.dumps(yaml.safe_load(sys.stdin)))"
@@ -79,7 +79,9 @@ def with_everything() -> dict[str, Service]:
 def test_services_are_those_of_one_machine():
     assert set(composed(BASE)) == {"listener", "worker", "model-server", "worklist"}
     assert set(composed(CPU)) == {"listener", "worker", "model-server-cpu", "worklist"}
-    assert set(composed(BASE, ALL_PROFILES)) - set(composed(BASE)) == {"trainer", "tensorboard", "prometheus"}
+    assert set(composed(BASE, ALL_PROFILES)) - set(composed(BASE)) == {
+        "trainer", "tensorboard", "prometheus", "reconcile"
+    }  # fmt: skip
 
 
 def test_no_service_is_root_or_may_become_it():
@@ -204,6 +206,11 @@ def test_settings_of_the_containers_fit_the_files():
         assert f"storage:{settings.storage.folder}:rw" in volumes
         assert any(volume.endswith(f":{SITE_CONFIG}:ro") for volume in volumes)
     assert settings.worker.endpoint == "model-server:8500"
+    everything = composed(BASE, ALL_PROFILES)
+    assert f'targets: ["listener:{settings.listener.metrics_port}"]' in (ROOT / "docker" / "prometheus.yml").read_text()
+    assert set(everything["listener"]["networks"]) & set(everything["prometheus"]["networks"])
+    assert set(everything["listener"]["networks"]) & set(everything["reconcile"]["networks"])
+    assert everything["reconcile"]["environment"]["ICH_TRIAGE_RECONCILE__LISTENER_HOST"] == "listener"
     assert composed(BASE)["listener"]["ports"] == [f"127.0.0.1:11112:{settings.listener.port}/tcp"]
     assert composed(BASE)["worklist"]["ports"] == [f"127.0.0.1:8080:{settings.worklist.port}/tcp"]
 
@@ -267,7 +274,7 @@ def test_commands_of_all_containers_are_commands_of_the_product():
     ours = {name: service["command"] for name, service in with_everything().items()}
     faults = {name: fault_in(shlex.join(command[1:])) for name, command in ours.items() if command[0] == "ich-triage"}
 
-    assert faults == dict.fromkeys(("listener", "worker", "worklist", "trainer"))
+    assert faults == dict.fromkeys(("listener", "worker", "worklist", "trainer", "reconcile"))
 
 
 # ---------------------------------------------------------------- each container's command, outside a container
@@ -295,7 +302,7 @@ def config(tmp_path: Path) -> Path:
     """The containers' settings with a folder, addresses and ports of this test; nobody answers at the endpoint."""
     values = tomllib.loads((ROOT / "docker" / "triage.toml").read_text(encoding="utf-8"))
     values["storage"]["folder"] = str(tmp_path / "storage")
-    values["listener"] |= {"host": "127.0.0.1", "port": 0}
+    values["listener"] |= {"host": "127.0.0.1", "port": 0, "metrics_host": "127.0.0.1", "metrics_port": 0}
     values["worklist"] |= {"host": "127.0.0.1", "port": 0}
     values["worker"] |= {"endpoint": "127.0.0.1:1", "metrics_host": "127.0.0.1", "metrics_port": 0}
     path = tmp_path / "triage.toml"
@@ -351,12 +358,15 @@ def wait_until_healthy(process: subprocess.Popen[str], *arguments: Any, timeout_
 def test_container_command_serves_is_healthy_and_stops(name, ready, port_there, environment, config, tmp_path):
     service = composed(BASE)[name]
     command = [word.replace(SITE_CONFIG, str(config)) for word in service["command"]]
-    assert not healthy(service, environment, {port_there: "1"}), "a health check that nobody answers must fail"
+    replaced = {SITE_CONFIG: str(config)}
+    assert not healthy(service, environment, replaced | {port_there: "1"}), (
+        "a health check that nobody answers must fail"
+    )
 
     with started(command, environment, tmp_path) as process:
         port = ready_line(process, tmp_path)[ready]
 
-        wait_until_healthy(process, service, environment, {port_there: str(port)})
+        wait_until_healthy(process, service, environment, replaced | {port_there: str(port)})
         process.terminate()
         code = process.wait(timeout=20)
 

@@ -17,6 +17,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from dicom_listener.sending import Peer, PeerUnreachable, find_files, send_files, verify
+from dicom_listener.tls import ClientTls
 from tests.builders import write_files
 
 AE_TITLE = "ORTHANC"
@@ -28,10 +29,11 @@ class Orthanc:
 
     port: int
     folder: Path
+    tls: ClientTls | None = None
 
     @property
     def peer(self) -> Peer:
-        return Peer("127.0.0.1", self.port, AE_TITLE, "ICHTRIAGE")
+        return Peer("127.0.0.1", self.port, AE_TITLE, "ICHTRIAGE", self.tls)
 
     def keep(self, datasets: Sequence[Dataset]) -> None:
         """Store images in it over an association."""
@@ -50,7 +52,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_orthanc(folder: Path, *, listener_port: int = 0, **options: Any) -> Iterator[Orthanc]:
+def running_orthanc(
+    folder: Path, *, listener_port: int = 0, tls: ClientTls | None = None, **options: Any
+) -> Iterator[Orthanc]:
     """Run Orthanc; it knows our listener, if a port is given, as ICHTRIAGE."""
     program = shutil.which("Orthanc")
     if program is None:
@@ -76,7 +80,7 @@ def running_orthanc(folder: Path, *, listener_port: int = 0, **options: Any) -> 
     with (folder / "orthanc.log").open("wb") as log:
         process = subprocess.Popen([program, str(folder / "orthanc.json")], stdout=log, stderr=log)
     try:
-        orthanc = Orthanc(port, folder)
+        orthanc = Orthanc(port, folder, tls)
         _wait_for(orthanc, process)
         yield orthanc
     finally:

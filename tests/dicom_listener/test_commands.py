@@ -8,6 +8,8 @@ from click.testing import CliRunner
 
 from dicom_listener.cli import echo, listen, send
 from dicom_listener.part10 import split_file
+from dicom_listener.reconcile_cli import reconcile
+from dicom_listener.reconcile_health import reconcile_health
 from tests.builders import ct_series, encoded, write_files
 from tests.dicom_listener.conftest import Running, association, push, queued
 from tests.dicom_listener.raw_scu import store
@@ -111,3 +113,19 @@ def test_answers_are_never_taken_by_the_reactor(listener: Running) -> None:
 
     assert statuses == {0}
     assert push(listener.port, [ct]) == [0]
+
+
+def test_health_of_reconcile_is_that_comparisons_are_made(tmp_path: Path) -> None:
+    config = tmp_path / "triage.toml"
+    pacs = '[reconcile]\npacs_host = "127.0.0.1"\npacs_port = 1\nevery_minutes = '
+    config.write_text(f'[storage]\nfolder = "{tmp_path / "var"}"\n{pacs}60\n')
+
+    def health() -> tuple[int, str]:
+        result = CliRunner().invoke(reconcile_health, ["--config", str(config)])
+        return result.exit_code, result.output
+
+    assert health() == (1, "Error: There is no ledger yet.\n")
+    CliRunner().invoke(reconcile, ["--once", "--config", str(config)])  # nobody answers, and the result says so
+    assert health() == (0, "The last comparison ended 0 minutes ago.\n")
+    config.write_text(config.read_text().replace("minutes = 60", "minutes = 0.000001"))
+    assert health()[0] == 1

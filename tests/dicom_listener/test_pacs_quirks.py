@@ -203,4 +203,4 @@ def test_association_that_is_rejected_names_our_ae_title(received, head) -> None
     with running(received.folder.parent / "other", ae_title="OTHER") as other:
         coverage = compare(QuirkyPacs([], port=other.port), received)
 
-    assert "rejected the association. Does it know the AE title ICHTRIAGE?" in coverage.error
+    assert "rejected the association (1/1/7): it does not call itself QUIRKY." in coverage.error

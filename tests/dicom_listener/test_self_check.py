@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from dicom_listener.checks import Check, Grade
 from dicom_listener.cli import listen
 from dicom_listener.disk import Bytes, Disk
-from dicom_listener.self_check import Check, Grade, has_fault, self_check
+from dicom_listener.self_check import has_fault, self_check
 from dicom_listener.user_identity import PasscodeHash
 from tests.builders import ct_series
 from tests.dicom_listener.conftest import push, running, settings_for
@@ -221,7 +222,7 @@ def test_ae_titles_are_judged(tmp_path: Path, title: str, grade: Grade) -> None:
 def test_certificate_that_expires_soon_is_doubtful(tmp_path: Path, certificate: Path) -> None:
     checks = checks_of(tmp_path, tls_certificate=certificate, tls_key=certificate.with_suffix(".key"))
 
-    check = checks["TLS, own.pem"]
+    check = checks["listener.tls_certificate, own.pem"]
     assert (check.grade, check.mend) == (Grade.DOUBTFUL, "a new certificate")
     assert "expires in 10 days" in check.found or "expires in 9 days" in check.found
 
