@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import BinaryIO
+
+from blake3 import blake3
 
 from dicom_listener.disk import Bytes
 from dicom_listener.instance_store import InstanceStore
@@ -31,7 +32,7 @@ class IncomingData:
         self._limit_bytes = limit_bytes
         self._memory = bytearray()
         self._file: BinaryIO | None = None
-        self._sha256 = hashlib.sha256()
+        self._hash = blake3()
         self.file_header = file_header
         self.size = 0
         self.spilled: Path | None = None
@@ -46,24 +47,22 @@ class IncomingData:
         self.size += len(part)
         if self.size > self._limit_bytes:
             raise TooLarge
+        self._hash.update(part)
         if self._file is None:
             self._memory += part
             if self.size > SPILL_BYTES:
                 self._spill()
             return
         self._file.write(part)
-        self._sha256.update(part)
 
     @property
     def head(self) -> Bytes:
         """The data set, or the beginning of a spilled one."""
         return self._memory
 
-    def sha256(self) -> str:
+    def blake3(self) -> str:
         """Give the hash of the data set, hex."""
-        if self._file is None:
-            return hashlib.sha256(self._memory).hexdigest()
-        return self._sha256.hexdigest()
+        return self._hash.hexdigest()
 
     def keep(self, path: Path) -> None:
         """Put the file in its place, whole and synced.
@@ -81,9 +80,9 @@ class IncomingData:
     def quarantine(self) -> Path:
         """Put the data set, without file header, where an administrator finds it; give the path."""
         if self._file is None or self.spilled is None:
-            return self._store.quarantine([self._memory], self.sha256())
+            return self._store.quarantine([self._memory], self.blake3())
         self._file.close()
-        path = self._store.quarantine_spilled(self.spilled, self.sha256())
+        path = self._store.quarantine_spilled(self.spilled, self.blake3())
         self.spilled = None
         return path
 
@@ -99,5 +98,4 @@ class IncomingData:
         self.spilled, self._file = self._store.open_spill()
         self._file.write(self.file_header)
         self._file.write(self._memory)
-        self._sha256.update(self._memory)
         del self._memory[HEAD_BYTES:]

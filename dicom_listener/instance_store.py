@@ -25,16 +25,16 @@ INSTANCES = Path("instances")
 QUARANTINE = Path("quarantine")
 
 
-def instance_path(study_instance_uid: str, sop_instance_uid: str, sha256: str) -> Path:
+def instance_path(study_instance_uid: str, sop_instance_uid: str, blake3: str) -> Path:
     """Give an instance's place below the storage folder."""
     study = hashlib.sha256(study_instance_uid.encode()).hexdigest()
     sop = hashlib.sha256(sop_instance_uid.encode()).hexdigest()
-    return INSTANCES / study[:2] / study[2:34] / f"{sop[:32]}-{sha256[:16]}.dcm"
+    return Path(f"{INSTANCES}/{study[:2]}/{study[2:34]}/{sop[:32]}-{blake3[:16]}.dcm")
 
 
-def quarantine_path(sha256: str) -> Path:
+def quarantine_path(blake3: str) -> Path:
     """Give the place, below the storage folder, of data that is no instance."""
-    return QUARANTINE / f"{sha256[:32]}.bin"
+    return QUARANTINE / f"{blake3[:32]}.bin"
 
 
 class InstanceStore:
@@ -48,6 +48,7 @@ class InstanceStore:
     def __init__(self, folder: Path, disk: Disk) -> None:
         self.folder = folder
         self._disk = disk
+        self._incoming = folder / INCOMING
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
 
@@ -100,20 +101,20 @@ class InstanceStore:
 
     def sync_names(self, paths: Iterable[Path]) -> None:
         """Wait until the names of these files are on the disk: once a folder, however many files."""
-        for folder in {path.parent for path in paths}:
-            self._disk.sync_folder(self.folder / folder)
+        for folder in {(self.folder / path).parent for path in paths}:
+            self._disk.sync_folder(folder)
 
-    def quarantine(self, parts: Sequence[Bytes], sha256: str) -> Path:
+    def quarantine(self, parts: Sequence[Bytes], blake3: str) -> Path:
         """Keep data that is no instance, once for the same content; give its path below the storage folder."""
-        path = quarantine_path(sha256)
+        path = quarantine_path(blake3)
         if not (self.folder / path).exists():
             self.keep(parts, path)
             self.sync_names([path])
         return path
 
-    def quarantine_spilled(self, temporary: Path, sha256: str) -> Path:
+    def quarantine_spilled(self, temporary: Path, blake3: str) -> Path:
         """Keep a temporary file that is no instance; give its path below the storage folder."""
-        path = quarantine_path(sha256)
+        path = quarantine_path(blake3)
         self.keep_spilled(temporary, path)
         self.sync_names([path])
         return path
@@ -123,21 +124,23 @@ class InstanceStore:
         return self._disk.free_bytes(self.folder)
 
     def _temporary(self) -> Path:
-        return self.folder / INCOMING / f"{os.getpid()}-{next(self._numbers)}.part"
+        return self._incoming / f"{os.getpid()}-{next(self._numbers)}.part"
 
     def _name(self, temporary: Path, path: Path) -> None:
+        target = self.folder / path
         try:
-            self._make_folders(path.parent)
-            # rename last: a half-written file must never look like an instance
-            self._disk.rename(temporary, self.folder / path)
+            try:
+                # rename last: a half-written file must never look like an instance
+                self._disk.rename(temporary, target)
+            except FileNotFoundError:  # the study's first image
+                self._make_folders(path.parent)
+                self._disk.rename(temporary, target)
         except OSError:
             self._disk.remove(temporary)
             raise
 
     def _make_folders(self, folder: Path) -> None:
         """Make missing folders one by one, each durable in its parent before anything is put into it."""
-        if (self.folder / folder).is_dir():
-            return
         with self._lock:
             for part in [*reversed(folder.parents[:-1]), folder]:
                 if self._disk.make_folder(self.folder / part):

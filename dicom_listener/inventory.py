@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import structlog
+from blake3 import blake3
 
 from dicom_listener.part10 import split_file
 from triage.errors import StoreError, UnreadableInstance
@@ -15,6 +16,7 @@ from triage.ledger.kept_files import KeptFile, kept_files
 
 log = structlog.get_logger()
 
+BEFORE_BLAKE3 = "sha256:"  # in front of a hash in the ledger
 DAY_S = 86400.0
 REST_S = 0.01  # after each thousand files: receiving goes first
 
@@ -90,4 +92,11 @@ def fault_of(folder: Path, file: KeptFile) -> str:
         return "damaged: no DICOM file"
     if len(data) != file.size_bytes:
         return f"damaged: {len(data)} bytes instead of {file.size_bytes}"
-    return "" if hashlib.sha256(data).hexdigest() == file.sha256 else "damaged: other content"
+    return "" if _is_content(data, file.blake3) else "damaged: other content"
+
+
+def _is_content(data: memoryview, digest: str) -> bool:
+    """Whether data have the hash that the ledger names; rows of before BLAKE3 say so."""
+    if digest.startswith(BEFORE_BLAKE3):
+        return digest == BEFORE_BLAKE3 + hashlib.sha256(data).hexdigest()
+    return digest == blake3(data).hexdigest()

@@ -78,6 +78,11 @@ class MessageReader:
         else:
             self._read_data(value)
 
+    @property
+    def inside_message(self) -> bool:
+        """Whether more of a message must come."""
+        return self._context_id is not None
+
     def close(self) -> None:
         """Drop what is unfinished."""
         if self._data is not None:

@@ -35,13 +35,13 @@ class QuarantineRoom:
         self._looked_at = -LOOK_EVERY_S
         self._objects = self._bytes = 0
 
-    def take(self, size_bytes: int, sha256: str) -> bool:
+    def take(self, size_bytes: int, blake3: str) -> bool:
         """Whether an object may be kept; it counts from now on. The same content again needs no room.
 
         Raises:
             OSError: the folder cannot be read.
         """
-        if (self._folder.parent / quarantine_path(sha256)).exists():
+        if (self._folder.parent / quarantine_path(blake3)).exists():
             return True
         with self._lock:
             self._look()

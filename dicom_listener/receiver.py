@@ -28,6 +28,8 @@ from triage.ledger.intake import Quarantined, Received, Registered
 log = structlog.get_logger()
 recurring = RecurringLog()
 
+FREE_SPACE_EVERY_S = 0.2  # how often the disk is asked; in between no more than some hundred MB can come
+
 
 @dataclass(frozen=True)
 class StoreRequest:
@@ -92,6 +94,7 @@ class Receiver:
         self._max_object_bytes = max_object_bytes
         self._clock = clock
         self._low_disk = False
+        self._looked_at = -FREE_SPACE_EVERY_S  # the disk's free bytes, seconds of the monotonic clock
         self._lock = threading.Lock()
 
     def begin(self, request: StoreRequest) -> IncomingData:
@@ -153,14 +156,14 @@ class Receiver:
         return Answer(StoreStatus.SUCCESS)
 
     def _keep(self, request: StoreRequest, header: Header, data: IncomingData) -> None:
-        sha256 = data.sha256()
-        path = instance_path(header.study_instance_uid, header.sop_instance_uid, sha256)
+        blake3 = data.blake3()
+        path = instance_path(header.study_instance_uid, header.sop_instance_uid, blake3)
         instance = instance_from(
             header,
             path=path,
             transfer_syntax_uid=request.transfer_syntax_uid,
             size_bytes=data.size,
-            sha256=sha256,
+            blake3=blake3,
             received_at=self._clock(),
             calling_ae_title=request.calling_ae_title,
             called_ae_title=request.called_ae_title,
@@ -176,7 +179,7 @@ class Receiver:
 
     def _refuse(self, request: StoreRequest, data: IncomingData, status: StoreStatus, reason: str) -> Answer:
         """Keep the data where an administrator can look at them; the sender still owns the image."""
-        if not self._quarantine.take(data.size, data.sha256()):
+        if not self._quarantine.take(data.size, data.blake3()):
             self._metrics.count("ich_listener_quarantine_refused_total")
             recurring.warning("quarantine_full", calling_ae_title=request.calling_ae_title, reason=reason)
             return Answer(StoreStatus.OUT_OF_RESOURCES, "the quarantine is full")
@@ -198,6 +201,10 @@ class Receiver:
 
     def _disk_is_low(self) -> bool:
         """Whether to refuse; says so once, and once more when there is room again."""
+        now = time.monotonic()
+        if not self._low_disk and now - self._looked_at < FREE_SPACE_EVERY_S:
+            return False
+        self._looked_at = now
         free = self._store.free_bytes()
         low = free < self._min_free_bytes
         with self._lock:

@@ -6,7 +6,6 @@ import queue
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
 
 from dicom_listener.instance_store import InstanceStore
 from triage.errors import StoreError
@@ -14,7 +13,35 @@ from triage.ledger.intake import Intake, Quarantined, Received, Registered
 
 BATCH_MAX = 256  # instances in one commit; more would only make the first of them wait
 
-_Item = tuple[Received | Quarantined, "Future[Registered | None]"]
+class _Outcome:
+    """What one association waits for; a bare lock, as a Future costs more than the row."""
+
+    __slots__ = ("_done", "_error", "_result")
+
+    def __init__(self) -> None:
+        self._done = threading.Lock()
+        self._done.acquire()
+        self._result: Registered | None = None
+        self._error: StoreError | None = None
+
+    def end(self, result: Registered | None, error: StoreError | None = None) -> None:
+        """Let the association go on."""
+        self._result, self._error = result, error
+        self._done.release()
+
+    def wait(self) -> Registered | None:
+        """Wait for the end, and give what became of it.
+
+        Raises:
+            StoreError: the ledger took no row.
+        """
+        with self._done:
+            if self._error is not None:
+                raise self._error
+            return self._result
+
+
+_Item = tuple[Received | Quarantined, _Outcome]
 
 
 class Recorder:
@@ -45,9 +72,10 @@ class Recorder:
             StoreError: the ledger took no row.
             OSError: the file's name could not be made durable.
         """
-        row = self._put(received)
+        outcome = _Outcome()
+        self._waiting.put((received, outcome))
         self._store.sync_names([received.instance.path])
-        registered = row.result()
+        registered = outcome.wait()
         if registered is None:
             raise StoreError("An instance was recorded as something else.")
         return registered
@@ -58,17 +86,14 @@ class Recorder:
         Raises:
             StoreError: the ledger took no row.
         """
-        self._put(item).result()
-
-    def _put(self, item: Received | Quarantined) -> Future[Registered | None]:
-        future: Future[Registered | None] = Future()
-        self._waiting.put((item, future))
-        return future
+        outcome = _Outcome()
+        self._waiting.put((item, outcome))
+        outcome.wait()
 
     def _run(self) -> None:
         while (batch := self._next_batch()) is not None:
-            self._record([(item, future) for item, future in batch if isinstance(item, Received)])
-            self._quarantine([(item, future) for item, future in batch if isinstance(item, Quarantined)])
+            self._record([(item, outcome) for item, outcome in batch if isinstance(item, Received)])
+            self._quarantine([(item, outcome) for item, outcome in batch if isinstance(item, Quarantined)])
 
     def _next_batch(self) -> list[_Item] | None:
         first = self._waiting.get()
@@ -86,26 +111,26 @@ class Recorder:
             batch.append(item)
         return batch
 
-    def _record(self, batch: Sequence[tuple[Received, Future[Registered | None]]]) -> None:
+    def _record(self, batch: Sequence[tuple[Received, _Outcome]]) -> None:
         if not batch:
             return
         try:
             results = self._intake.register([item for item, _ in batch], now=time.time())
         except Exception as error:  # noqa: BLE001 - whatever it is, every association that waits must be told
-            for _, future in batch:
-                future.set_exception(_as_store_error(error))
+            for _, outcome in batch:
+                outcome.end(None, _as_store_error(error))
             return
-        for (_, future), result in zip(batch, results, strict=True):
-            future.set_result(result)
+        for (_, outcome), result in zip(batch, results, strict=True):
+            outcome.end(result)
 
-    def _quarantine(self, batch: Sequence[tuple[Quarantined, Future[Registered | None]]]) -> None:
-        for item, future in batch:
+    def _quarantine(self, batch: Sequence[tuple[Quarantined, _Outcome]]) -> None:
+        for item, outcome in batch:
             try:
                 self._intake.quarantine(item)
             except Exception as error:  # noqa: BLE001 - as above
-                future.set_exception(_as_store_error(error))
+                outcome.end(None, _as_store_error(error))
             else:
-                future.set_result(None)
+                outcome.end(None)
 
 
 def _as_store_error(error: Exception) -> StoreError:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from blake3 import blake3
 
 from dicom_listener.header import read_header
 from dicom_listener.instance_store import INCOMING, INSTANCES, instance_path
@@ -86,7 +87,7 @@ def _place_of(leftover: Path) -> Path | None:
         header = read_header(data, meta.transfer_syntax_uid)
     except UnreadableInstance:
         return None
-    return instance_path(header.study_instance_uid, header.sop_instance_uid, hashlib.sha256(data).hexdigest())
+    return instance_path(header.study_instance_uid, header.sop_instance_uid, blake3(data).hexdigest())
 
 
 def _recent_files(folder: Path) -> Iterator[Path]:
@@ -131,15 +132,15 @@ def _register(folder: Path, path: Path, intake: Intake, *, now: float) -> bool:
 def _received(path: Path, content: bytes, *, received_at: float) -> Received:
     meta, data = split_file(content)
     header = read_header(data, meta.transfer_syntax_uid)
-    sha256 = hashlib.sha256(data).hexdigest()
-    if instance_path(header.study_instance_uid, header.sop_instance_uid, sha256) != path:
+    content_hash = blake3(data).hexdigest()
+    if instance_path(header.study_instance_uid, header.sop_instance_uid, content_hash) != path:
         raise UnreadableInstance("the file's content is not what its name says")
     instance = instance_from(
         header,
         path=path,
         transfer_syntax_uid=meta.transfer_syntax_uid,
         size_bytes=len(data),
-        sha256=sha256,
+        blake3=content_hash,
         received_at=received_at,
         calling_ae_title=meta.source_ae_title,
         called_ae_title="",

@@ -45,13 +45,13 @@ class Senders:
             if sender.username
         }
         self._only_known = settings.only_known_senders
+        self._default = SenderSettings(ae_title="UNKNOWN")
         if any(sender.passcode_hash and not sender.username for sender in settings.senders):
             raise ConfigError("A passcode_hash of listener.senders needs a username beside it.")
 
     def of(self, calling_ae_title: str) -> SenderSettings:
         """Give what is set for a sender; the defaults for one that is not known."""
-        title = calling_ae_title.strip()
-        return self._known.get(title) or SenderSettings(ae_title=title or "UNKNOWN")
+        return self._known.get(calling_ae_title.strip(), self._default)
 
     def checks_identity(self, calling_ae_title: str) -> bool:
         """Whether a sender must show who it is."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from pynetdicom.dul import DULServiceProvider
 
+from dicom_listener.incoming_bytes import IncomingBytes, PeerGone, limit_calls
 from dicom_listener.messages import MessageReader
 from dicom_listener.pdu import P_DATA_TF, ProtocolError, data_values
 from dicom_listener.recurring import RecurringLog
@@ -40,10 +41,6 @@ ARTIM_EXPIRED = "Evt18"
 recurring = RecurringLog()
 
 
-class PeerGone(Exception):
-    """The connection closed, or the peer stopped in the middle of a PDU."""
-
-
 class UpperLayer(DULServiceProvider):  # type: ignore[misc]
     """The upper layer of one association, as acceptor.
 
@@ -57,7 +54,9 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         self._wake_end, self._woken_end = socket.socketpair()
         self._wake_end.setblocking(False)
         self._woken_end.setblocking(False)
-        self._buffer = bytearray(0)
+        self._incoming = IncomingBytes(2 * (association.ae.maximum_pdu_size + PDU_HEAD.size))
+        self._poller = select.poll()
+        self._polled: socket.socket | None = None
         self._linger_until: float | None = None  # monotonic clock
         self._reader = make_reader(self)
         self.daemon = True  # a process that is told to end must not wait for a peer
@@ -99,7 +98,6 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         if self.socket is None or self.socket.socket is None:
             raise PeerGone
         try:
-            self.socket.socket.settimeout(self.assoc.network_timeout)
             self.socket.socket.sendall(pdu)
         except OSError as error:
             raise PeerGone from error
@@ -109,7 +107,9 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         self._idle_timer.start()
         self.assoc._dul_ready.set()
         try:
+            self._poller.register(self._woken_end, select.POLLIN)
             self._shake_hands()
+            self._limit_sending()
             while not self._kill_thread:
                 self._turn()
         finally:
@@ -135,6 +135,12 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
             self.socket.close()
             self._kill_thread = True
 
+    def _limit_sending(self) -> None:
+        """Let a peer that takes no bytes hold nothing up for longer than the network timeout."""
+        if self.socket is not None and self.socket.socket is not None:
+            self.socket.socket.settimeout(None)
+            limit_calls(self.socket.socket, socket.SO_SNDTIMEO, self.assoc.network_timeout or POLL_MAX_S)
+
     def _turn(self) -> None:
         """Do one event, as pynetdicom's own loop does."""
         try:
@@ -153,24 +159,31 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
     def _is_transport_event(self) -> bool:
         if self.state_machine.current_state == AWAITING_CLOSE:
             return self._linger()
-        if not self._wait_for_something():
-            return False
+        if not self._incoming.at_hand and not self._reader.inside_message and not self._wait_for_something():
+            return False  # inside a message the next read waits by itself, and spares a call
         self._read_pdu_data()
         return True
 
     def _wait_for_something(self) -> bool:
         """Sleep until the socket has data; False: there is something else to look at."""
-        connection = self.socket.socket if self.socket is not None else None
-        poller = select.poll()
-        poller.register(self._woken_end, select.POLLIN)
-        if connection is not None:
-            if isinstance(connection, ssl.SSLSocket) and connection.pending():
-                return True
-            poller.register(connection, select.POLLIN)
-        ready = {descriptor for descriptor, _ in poller.poll(self._sleep_s() * 1000)}
+        connection = self._connection()
+        if isinstance(connection, ssl.SSLSocket) and connection.pending():
+            return True
+        ready = [descriptor for descriptor, _ in self._poller.poll(self._sleep_s() * 1000)]
         if self._woken_end.fileno() in ready:
             self._woken_end.recv(4096)
         return connection is not None and connection.fileno() in ready
+
+    def _connection(self) -> socket.socket | None:
+        """Give the socket, which is polled from now on; None once it is closed."""
+        connection = self.socket.socket if self.socket is not None else None
+        if connection is not self._polled:
+            self._poller = select.poll()  # a closed socket has no descriptor left to take out
+            self._poller.register(self._woken_end, select.POLLIN)
+            if connection is not None:
+                self._poller.register(connection, select.POLLIN)
+            self._polled = connection
+        return connection
 
     def _sleep_s(self) -> float:
         if not self.event_queue.empty() or not self.to_provider_queue.empty():
@@ -212,29 +225,11 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
             self._reader.read(value)
 
     def _receive(self, count: int) -> memoryview:
-        """Read exactly so many bytes into the one buffer of this association; valid until the next call."""
-        if len(self._buffer) < count:
-            self._buffer = bytearray(count)
-        view = memoryview(self._buffer)[:count]
+        """Read exactly so many bytes; valid until the next call."""
         connection = self.socket.socket if self.socket is not None else None
         if connection is None:
             raise PeerGone
-        deadline = time.monotonic() + self._patience_s()
-        received = 0
-        try:
-            while received < count:
-                left_s = deadline - time.monotonic()
-                if left_s <= 0:
-                    raise PeerGone
-                connection.settimeout(left_s)
-                part = connection.recv_into(view[received:])
-                if not part:
-                    raise PeerGone
-                received += part
-            acknowledge_at_once(connection)
-        except OSError as error:
-            raise PeerGone from error
-        return view
+        return self._incoming.take(connection, count, patience_s=self._patience_s())
 
     def _patience_s(self) -> float:
         """Give how long the rest of a PDU may take, once its first byte is here."""
@@ -268,13 +263,3 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
             self.socket.close()
         self.assoc.is_aborted, self.assoc.is_established = True, False
         self.assoc._kill = self._kill_thread = True
-
-
-def acknowledge_at_once(connection: socket.socket) -> None:
-    """Let the kernel acknowledge without delay.
-
-    A sender with Nagle's algorithm waits for it with the end of each image, 40 ms each time. The option lasts for a few
-    segments only, so it is set after each read.
-    """
-    if hasattr(socket, "TCP_QUICKACK"):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)

@@ -98,7 +98,7 @@ class Instance:
     transfer_syntax_uid: str
     path: Path  # below the storage folder
     size_bytes: int
-    sha256: str  # hex, of the data set's bytes as received
+    blake3: str  # hex, of the data set's bytes as received
     received_at: float
     calling_ae_title: str = ""
     called_ae_title: str = ""

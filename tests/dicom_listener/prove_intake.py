@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import hashlib
 import os
 import random
 import shutil
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import structlog
+from blake3 import blake3
 from pydicom.dataset import Dataset
 
 from dicom_listener.disk import Bytes, Disk
@@ -237,7 +237,7 @@ def _check(folder: Path, acknowledged: dict[str, Dataset]) -> None:
         assert files == {folder / instance.path for instance in rows.values()}, "files and rows differ"
         for instance in rows.values():
             _, data = split_file((folder / instance.path).read_bytes())
-            assert hashlib.sha256(data).hexdigest() == instance.sha256, "a half-written file is visible"
+            assert blake3(data).hexdigest() == instance.blake3, "a half-written file is visible"
         assert not list((folder / INCOMING).iterdir()), "leftovers were not removed"
     finally:
         ledger.close()

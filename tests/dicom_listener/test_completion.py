@@ -37,7 +37,7 @@ def slices(
             transfer_syntax_uid="1.2.840.10008.1.2.1",
             path=Path("x"),
             size_bytes=1,
-            sha256="",
+            blake3="",
             received_at=100.0,
             modality="CT",
             image_type=("ORIGINAL", "PRIMARY", "AXIAL"),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import (
@@ -49,7 +49,7 @@ def test_data_set_is_kept_byte_for_byte(listener: Running) -> None:
     meta, data = split_file(content)
     assert bytes(data) == encoded(ct)
     assert meta.transfer_syntax_uid == ExplicitVRLittleEndian
-    assert instance.sha256 == hashlib.sha256(encoded(ct)).hexdigest()
+    assert instance.blake3 == blake3(encoded(ct)).hexdigest()
     read = dcmread(listener.folder / instance.path)
     assert read.file_meta.MediaStorageSOPInstanceUID == ct.SOPInstanceUID
     assert read.file_meta.SourceApplicationEntityTitle == "PACS"
@@ -291,8 +291,8 @@ def test_dcmtk_pushes_a_study(listener: Running, tmp_path: Path, program: str) -
 
     study = queued(listener, series[0].StudyInstanceUID)
     assert (study.instance_count, study.completed_by) == (32, "geometry")
-    kept = {instance.sha256 for instance in listener.studies.instances_of(study.study_instance_uid)}
-    assert kept == {hashlib.sha256(encoded(ds)).hexdigest() for ds in series}
+    kept = {instance.blake3 for instance in listener.studies.instances_of(study.study_instance_uid)}
+    assert kept == {blake3(encoded(ds)).hexdigest() for ds in series}
 
 
 def test_growing_study_is_in_state_receiving(listener: Running) -> None:

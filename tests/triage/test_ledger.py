@@ -28,7 +28,7 @@ CHOICES = (
 )
 
 
-def instance(number: int = 1, *, study: str = "1.2.3", sha256: str = "", at: float = 100.0) -> Instance:
+def instance(number: int = 1, *, study: str = "1.2.3", blake3: str = "", at: float = 100.0) -> Instance:
     return Instance(
         sop_instance_uid=f"{study}.9.{number}",
         series_instance_uid=f"{study}.4",
@@ -37,7 +37,7 @@ def instance(number: int = 1, *, study: str = "1.2.3", sha256: str = "", at: flo
         transfer_syntax_uid="1.2.840.10008.1.2.1",
         path=Path(f"instances/{study}/{number}.dcm"),
         size_bytes=1000,
-        sha256=sha256 or f"{number:064x}",
+        blake3=blake3 or f"{number:064x}",
         received_at=at,
         calling_ae_title="PACS",
         image_type=("ORIGINAL", "PRIMARY", "AXIAL"),
@@ -98,7 +98,7 @@ def test_same_bytes_again_are_no_new_row(intake: Intake, studies: Studies) -> No
 def test_other_bytes_under_a_known_uid_are_kept_apart(intake: Intake, studies: Studies) -> None:
     intake.register([received(1)], now=100.0)
 
-    again = intake.register([received(1, sha256="f" * 64), received(1, sha256="f" * 64)], now=101.0)
+    again = intake.register([received(1, blake3="f" * 64), received(1, blake3="f" * 64)], now=101.0)
 
     assert again == [Registered.CONFLICT, Registered.CONFLICT]
     assert studies.instances_of("1.2.3") == [instance(1)]

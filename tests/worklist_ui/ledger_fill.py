@@ -136,7 +136,7 @@ class Department:
             transfer_syntax_uid=ds.file_meta.TransferSyntaxUID,
             path=path,
             size_bytes=len(content),
-            sha256=hashlib.sha256(content).hexdigest(),
+            blake3=hashlib.sha256(content).hexdigest(),
             received_at=at,
             calling_ae_title="CT99",
             modality="CT",

@@ -12,6 +12,7 @@ from sqlite_utils import Database
 
 from triage.ledger.connection import Ledger
 from triage.ledger.rows import (
+    INSTANCE_COLUMNS,
     instance_from,
     instance_row,
     move_study,
@@ -21,6 +22,11 @@ from triage.ledger.rows import (
     update_study,
 )
 from triage.study import Instance, PatientHeader, ReadingState, Study, StudyState
+
+_ADD_INSTANCE = (
+    f"INSERT INTO instances ({', '.join(INSTANCE_COLUMNS)}) VALUES ({', '.join('?' * len(INSTANCE_COLUMNS))})"  # noqa: S608
+    " ON CONFLICT (sop_instance_uid) DO NOTHING"
+)
 
 
 class Registered(Enum):
@@ -68,7 +74,10 @@ class Intake:
             StoreError: nothing of it was recorded; answer 0xA700 and let the sender try again.
         """
         with self._ledger.transaction() as db:
-            return [_register_one(db, item, now=now) for item in received]
+            results = [_register_one(db, item, now=now) for item in received]
+            _grow_studies(db, [item for item, result in zip(received, results, strict=True)
+                               if result is Registered.NEW], now=now)  # fmt: skip
+            return results
 
     def known_paths(self, paths: Sequence[Path]) -> set[Path]:
         """Give those of `paths` (below the storage folder) that a row of instances or conflicts names."""
@@ -159,36 +168,35 @@ class Intake:
 
 def _register_one(db: Database, received: Received, *, now: float) -> Registered:
     instance = received.instance
-    known = db.execute(
-        "SELECT sha256, study_instance_uid FROM instances WHERE sop_instance_uid = ?", [instance.sop_instance_uid]
-    ).fetchone()
-    if known is None:
-        _add_instance(db, instance)
-        _grow_study(db, received, now=now)
+    if db.execute(_ADD_INSTANCE, instance_row(instance)).rowcount:
         return Registered.NEW
-    if known == (instance.sha256, instance.study_instance_uid):
+    known = db.execute(
+        "SELECT blake3, study_instance_uid FROM instances WHERE sop_instance_uid = ?", [instance.sop_instance_uid]
+    ).fetchone()
+    if known == (instance.blake3, instance.study_instance_uid):
         return Registered.DUPLICATE
     return _keep_apart(db, instance, now=now)
 
 
-def _add_instance(db: Database, instance: Instance) -> None:
-    row = instance_row(instance)
-    names = ", ".join(row)
-    marks = ", ".join("?" * len(row))
-    db.execute(f"INSERT INTO instances ({names}) VALUES ({marks})", list(row.values()))  # noqa: S608
+def _grow_studies(db: Database, added: Sequence[Received], *, now: float) -> None:
+    """Count new instances to their studies, once a study however many of its instances share the commit."""
+    studies: dict[str, list[Received]] = {}
+    for received in added:
+        studies.setdefault(received.instance.study_instance_uid, []).append(received)
+    for uid, new in studies.items():
+        _grow_study(db, uid, new, now=now)
 
 
-def _grow_study(db: Database, received: Received, *, now: float) -> None:
-    uid = received.instance.study_instance_uid
+def _grow_study(db: Database, uid: str, added: Sequence[Received], *, now: float) -> None:
     row = db.execute(
         "SELECT state, revision, fence, instance_count, reading_state FROM studies WHERE study_instance_uid = ?", [uid]
     ).fetchone()
     if row is None:
-        _open_study(db, received)
+        _open_study(db, added)
         return
     state, revision, fence, count, reading_state = row
     # last_image_at is the arrival of the newest instance, not the commit: what a waiting time is measured from
-    grown: dict[str, Any] = {"instance_count": count + 1, "last_image_at": received.instance.received_at}
+    grown: dict[str, Any] = {"instance_count": count + len(added), "last_image_at": added[-1].instance.received_at}
     if reading_state == ReadingState.READ.value:  # nobody has read these images yet
         grown |= {"reading_state": ReadingState.UNREAD.value, "claimed_by": "", "claimed_at": None}
     if state == StudyState.RECEIVING.value:
@@ -213,15 +221,15 @@ def _grow_study(db: Database, received: Received, *, now: float) -> None:
     record_event(db, uid, "reopened", now=now, detail=f"late image while {state}")
 
 
-def _open_study(db: Database, received: Received) -> None:
-    instance = received.instance
+def _open_study(db: Database, added: Sequence[Received]) -> None:
+    received, instance = added[0], added[0].instance
     values = {
         "study_instance_uid": instance.study_instance_uid,
         "state": StudyState.RECEIVING.value,
         "change": next_change(db),
-        "instance_count": 1,
+        "instance_count": len(added),
         "first_image_at": instance.received_at,
-        "last_image_at": instance.received_at,
+        "last_image_at": added[-1].instance.received_at,
         "calling_ae_title": instance.calling_ae_title,
         "called_ae_title": instance.called_ae_title,
         "priority": received.priority,
@@ -235,14 +243,14 @@ def _open_study(db: Database, received: Received) -> None:
 
 def _keep_apart(db: Database, instance: Instance, *, now: float) -> Registered:
     added = db.execute(
-        "INSERT OR IGNORE INTO conflicts (sop_instance_uid, study_instance_uid, path, size_bytes, sha256,"
+        "INSERT OR IGNORE INTO conflicts (sop_instance_uid, study_instance_uid, path, size_bytes, blake3,"
         " received_at, calling_ae_title) VALUES (?, ?, ?, ?, ?, ?, ?)",
         [
             instance.sop_instance_uid,
             instance.study_instance_uid,
             instance.path.as_posix(),
             instance.size_bytes,
-            instance.sha256,
+            instance.blake3,
             instance.received_at,
             instance.calling_ae_title,
         ],

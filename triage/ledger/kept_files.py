@@ -20,7 +20,7 @@ class KeptFile:
 
     path: Path  # below the storage folder
     size_bytes: int  # of the data set, without the File Meta Information in front of it
-    sha256: str  # of the data set
+    blake3: str  # of the data set
     study_id: int | None  # None: a conflict whose study has no row
 
 
@@ -58,12 +58,12 @@ def kept_files(path: Path) -> Iterator[list[KeptFile]]:
 def _batches(connection: sqlite3.Connection, table: str) -> Iterator[list[KeptFile]]:
     seen = 0
     query = (
-        f"SELECT kept.rowid, path, size_bytes, sha256, study_id FROM {table} AS kept"  # noqa: S608 - a name of ours
+        f"SELECT kept.rowid, path, size_bytes, blake3, study_id FROM {table} AS kept"  # noqa: S608 - a name of ours
         " LEFT JOIN studies USING (study_instance_uid) WHERE kept.rowid > ? ORDER BY kept.rowid LIMIT ?"
     )
     while rows := connection.execute(query, [seen, BATCH]).fetchall():
         seen = rows[-1][0]
-        yield [KeptFile(Path(name), size, sha256, study) for _, name, size, sha256, study in rows]
+        yield [KeptFile(Path(name), size, blake3, study) for _, name, size, blake3, study in rows]
 
 
 class QuarantineList:

@@ -16,6 +16,7 @@ from triage.study import NEXT_STATES, Instance, NotAnalysedReason, PatientHeader
 Row = Mapping[str, Any]
 
 _HEADER_FIELDS = tuple(field.name for field in fields(PatientHeader))
+INSTANCE_COLUMNS = tuple(field.name for field in fields(Instance))
 _STUDY_FIELDS = tuple(field.name for field in fields(Study) if field.name != "header")
 
 
@@ -30,14 +31,14 @@ def study_from(row: Row) -> Study:
     return Study(header=header, **values)
 
 
-def instance_row(instance: Instance) -> dict[str, Any]:
-    """Give the row of `instances` for an Instance."""
+def instance_row(instance: Instance) -> list[Any]:
+    """Give the row of `instances` for an Instance, in the order of `INSTANCE_COLUMNS`."""
     row = dict(vars(instance))  # asdict copies deeply, 0.2 ms an image
     row["path"] = instance.path.as_posix()
     row["image_type"] = "\\".join(instance.image_type)
     row["image_position_mm"] = _numbers_text(instance.image_position_mm)
     row["image_orientation"] = _numbers_text(instance.image_orientation)
-    return row
+    return [row[name] for name in INSTANCE_COLUMNS]
 
 
 def instance_from(row: Row) -> Instance:
@@ -92,4 +93,4 @@ def move_study(db: Database, study_instance_uid: str, state: StudyState, **value
 
 
 def _numbers_text(numbers: tuple[float, ...] | None) -> str | None:
-    return None if numbers is None else json.dumps(list(numbers))
+    return None if numbers is None else f"[{', '.join(map(repr, numbers))}]"  # JSON, a tenth of json.dumps' time
