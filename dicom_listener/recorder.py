@@ -13,6 +13,7 @@ from triage.ledger.intake import Intake, Quarantined, Received, Registered
 
 BATCH_MAX = 256  # instances in one commit; more would only make the first of them wait
 
+
 class _Outcome:
     """What one association waits for; a bare lock, as a Future costs more than the row."""
 

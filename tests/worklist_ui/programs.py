@@ -147,7 +147,7 @@ def _kept(folder: Path, ds: Dataset, now: float) -> Instance:
         transfer_syntax_uid=syntax,
         path=path,
         size_bytes=len(content),
-        sha256=hashlib.sha256(content).hexdigest(),
+        blake3=hashlib.sha256(content).hexdigest(),
         received_at=now,
         calling_ae_title="CT99",
         modality=ds.Modality,

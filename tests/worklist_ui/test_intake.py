@@ -81,7 +81,7 @@ def test_what_could_not_be_taken_is_shown_with_its_reason(department, ledger, ad
     )
     with ledger.transaction() as db:
         db.execute(
-            "INSERT INTO conflicts (sop_instance_uid, study_instance_uid, path, size_bytes, sha256, received_at,"
+            "INSERT INTO conflicts (sop_instance_uid, study_instance_uid, path, size_bytes, blake3, received_at,"
             " calling_ae_title) VALUES ('1.2', ?, 'p', 5, 's', ?, 'CT99')",
             [study.study_instance_uid, department.now],
         )

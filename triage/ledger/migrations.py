@@ -403,14 +403,14 @@ def m204_saved_views(db: Database) -> None:
 
 
 @migrations()
-<<<<<<< HEAD
 def m205_list_columns(db: Database) -> None:
     """Which columns of the list a reader has chosen, in order, with commas between."""
     db.table("list_columns").create({"username": str, "columns": str}, pk="username", not_null={"columns"})
-=======
+
+
+@migrations()
 def m103_blake3(db: Database) -> None:
     """Content is known by BLAKE3, which takes a twentieth of SHA-256's time where the processor has no SHA unit."""
     for table in ("instances", "conflicts"):
         db.execute(f"ALTER TABLE {table} RENAME COLUMN sha256 TO blake3")
         db.execute(f"UPDATE {table} SET blake3 = 'sha256:' || blake3")  # noqa: S608 - what was taken before
->>>>>>> 776b99f (Take images with fewer calls, know content by BLAKE3)
