@@ -16,6 +16,15 @@ GAP_FADES = 0.8  # a sender's habit counts a fifth less after each study that ca
 class _Association:
     calling_ae_title: str
     studies: set[str] = field(default_factory=set)
+    at: str = ""  # the study of its last image
+
+
+@dataclass(frozen=True)
+class _Habit:
+    """What a sender has shown, in seconds: between associations of a study, and until it came back to one."""
+
+    gap_s: float = 0.0
+    return_s: float = 0.0
 
 
 @dataclass
@@ -26,6 +35,7 @@ class _Study:
     released_at: float | None = None
     aborted: bool = False
     gap_s: float = 0.0
+    return_s: float = 0.0
 
 
 class Arrivals:
@@ -41,7 +51,7 @@ class Arrivals:
         self._associations: dict[int, _Association] = {}
         self._studies: dict[str, _Study] = {}
         self._gone: OrderedDict[str, _Study] = OrderedDict()  # went on; a late image shows a sender's gap
-        self._habits: OrderedDict[str, float] = OrderedDict()  # calling AE title: gap in seconds
+        self._habits: OrderedDict[str, _Habit] = OrderedDict()  # by calling AE title
         self._changes = 0
 
     def association_opened(self, association: int, *, calling_ae_title: str) -> None:
@@ -61,6 +71,9 @@ class Arrivals:
                 self._note_gap(study, bringer, now=now)
                 study.open.add(association)
                 bringer.studies.add(study_instance_uid)
+            if bringer is not None:
+                self._note_return(study, study_instance_uid, bringer, now=now)
+                bringer.at = study_instance_uid
             study.last_image_at = now
 
     def association_ended(self, association: int, *, aborted: bool, now: float) -> None:
@@ -87,7 +100,7 @@ class Arrivals:
     def growing(self) -> dict[str, Arrival]:
         """Give the studies that are waited for."""
         with self._changed:
-            return {uid: self._arrival(study) for uid, study in self._studies.items()}
+            return {uid: self._arrival(uid, study) for uid, study in self._studies.items()}
 
     def gone_on(self, study_instance_uid: str, judged: Arrival) -> None:
         """Forget a study that was queued, but for what a late image would tell of its sender.
@@ -98,7 +111,7 @@ class Arrivals:
         """
         with self._changed:
             study = self._studies.get(study_instance_uid)
-            if study is None or self._arrival(study) != judged:
+            if study is None or self._arrival(study_instance_uid, study) != judged:
                 return
             del self._studies[study_instance_uid]
             self._gone[study_instance_uid] = study
@@ -128,20 +141,28 @@ class Arrivals:
         with self._changed:
             return len(self._associations)
 
-    def _arrival(self, study: _Study) -> Arrival:
+    def _is_at(self, association: int, study_instance_uid: str) -> bool:
+        """Whether the last image of an open association was one of this study."""
+        bringer = self._associations.get(association)
+        return bringer is not None and bringer.at == study_instance_uid
+
+    def _arrival(self, uid: str, study: _Study) -> Arrival:
         idle = [
             item
             for item in self._associations.values()
             if not item.studies and item.calling_ae_title == study.calling_ae_title
         ]  # opened, nothing sent yet: it may be the next part of this study
         waiting = len(study.open) + len(idle)
+        habit = self._habits.get(study.calling_ae_title, _Habit())
         return Arrival(
             last_image_at=study.last_image_at,
             open_associations=waiting,
             released_at=None if waiting else study.released_at,
             aborted=study.aborted and not waiting,
             calling_ae_title=study.calling_ae_title,
-            longest_gap_s=max(study.gap_s, self._habits.get(study.calling_ae_title, 0.0)),
+            moved_on=not idle and bool(study.open) and not any(self._is_at(number, uid) for number in study.open),
+            longest_gap_s=max(study.gap_s, habit.gap_s),
+            longest_return_s=max(study.return_s, habit.return_s),
         )
 
     def _note_gap(self, study: _Study, bringer: _Association, *, now: float) -> None:
@@ -151,8 +172,18 @@ class Arrivals:
             if gap_s <= self._gap_max_s:
                 study.gap_s = max(study.gap_s, gap_s)
 
+    def _note_return(self, study: _Study, uid: str, bringer: _Association, *, now: float) -> None:
+        """Note how long an association was away from a study that it now goes on with."""
+        if bringer.at not in ("", uid) and uid in bringer.studies:
+            away_s = now - study.last_image_at
+            if away_s <= self._gap_max_s:
+                study.return_s = max(study.return_s, away_s)
+
     def _form_habit(self, study: _Study) -> None:
         sender = study.calling_ae_title
-        self._habits[sender] = max(study.gap_s, GAP_FADES * self._habits.pop(sender, 0.0))
+        before = self._habits.pop(sender, _Habit())
+        self._habits[sender] = _Habit(
+            max(study.gap_s, GAP_FADES * before.gap_s), max(study.return_s, GAP_FADES * before.return_s)
+        )
         while len(self._habits) > REMEMBERED:
             self._habits.popitem(last=False)

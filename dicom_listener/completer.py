@@ -9,7 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from dicom_listener.arrivals import Arrivals
-from dicom_listener.completion import Arrival, Complete, CompletionRules, judge
+from dicom_listener.completion import Arrival, Complete, CompletionRules, earliest, judge
 from dicom_listener.metrics import Metrics
 from triage.errors import StoreError
 from triage.ledger.intake import Intake
@@ -92,9 +92,9 @@ class Completer:
 
     def _judge(self, uid: str, arrival: Arrival, *, now: float) -> None:
         rules = self._rules(arrival.calling_ae_title)
-        if arrival.open_associations and now < arrival.last_image_at + rules.quiet_period_s:
+        if arrival.open_associations and now < earliest(arrival, rules):
             # no verdict but Wait is possible: spare the ledger a look at each image
-            self._looked[uid] = (arrival, arrival.last_image_at + rules.quiet_period_s)
+            self._looked[uid] = (arrival, earliest(arrival, rules))
             return
         instances = self._intake.instances_of(uid)
         verdict = judge(instances, arrival, rules, now=now)

@@ -18,12 +18,14 @@ class CompletionRules:
 
     Attributes:
         settle_s: after the last association's release, for one that follows at once.
+        moved_on_s: without a new image of a study whose association goes on with other studies.
         quiet_period_s: without a new image, where positions and numbers give no evidence.
         cap_s: without a new image, where the evidence says that something is missing; then it goes on as partial.
         head_coverage_mm: along the normal; less is no whole head.
     """
 
     settle_s: float
+    moved_on_s: float
     quiet_period_s: float
     cap_s: float
     head_coverage_mm: float
@@ -38,7 +40,9 @@ class Arrival:
         open_associations: that brought images of it and may bring more.
         released_at: when the last of its associations ended; None while one is open.
         aborted: that association was aborted or broke off: its sender will try again.
+        moved_on: each of these associations has gone on to another study.
         longest_gap_s: between associations of one study, as this sender has shown.
+        longest_return_s: until an association came back to a study that it had left, likewise.
         calling_ae_title: of the sender that brought its last images.
     """
 
@@ -46,7 +50,9 @@ class Arrival:
     open_associations: int = 0
     released_at: float | None = None
     aborted: bool = False
+    moved_on: bool = False
     longest_gap_s: float = 0.0
+    longest_return_s: float = 0.0
     calling_ae_title: str = ""
 
 
@@ -65,6 +71,13 @@ class Wait:
     until: float  # seconds since the epoch
 
 
+def earliest(arrival: Arrival, rules: CompletionRules) -> float:
+    """Give the time before which no images of a study can make it complete: it spares looks at them."""
+    if not arrival.open_associations:
+        return arrival.last_image_at
+    return _left_at(arrival, rules) if arrival.moved_on else arrival.last_image_at + rules.quiet_period_s
+
+
 def judge(instances: Sequence[Instance], arrival: Arrival, rules: CompletionRules, *, now: float) -> Complete | Wait:
     """Say whether a study is complete.
 
@@ -80,6 +93,9 @@ def judge(instances: Sequence[Instance], arrival: Arrival, rules: CompletionRule
     if evidence and not arrival.open_associations and arrival.released_at is not None and not arrival.aborted:
         settled_at = _settled_at(arrival, rules)
         return Complete(evidence) if now >= settled_at else Wait(settled_at)
+    if evidence and arrival.moved_on:
+        left_at = _left_at(arrival, rules)
+        return Complete(evidence) if now >= left_at else Wait(left_at)
     if _something_is_missing(series, arrival, evidence):
         cap_at = arrival.last_image_at + rules.cap_s
         return Complete("cap", partial=True) if now >= cap_at else Wait(cap_at)
@@ -107,8 +123,15 @@ def _settled_at(arrival: Arrival, rules: CompletionRules) -> float:
     return max(released_at, arrival.last_image_at) + settle_s
 
 
+def _left_at(arrival: Arrival, rules: CompletionRules) -> float:
+    """Give when an association that went on to other studies would have come back; one that has done so gets longer."""
+    wait_s = max(rules.moved_on_s, 1.5 * arrival.longest_return_s)
+    return arrival.last_image_at + min(wait_s, rules.quiet_period_s)
+
+
 def _something_is_missing(series: Sequence[SeriesCoverage], arrival: Arrival, evidence: str | None) -> bool:
     if any(item.wholeness is Wholeness.HOLES for item in series):
         return True
     # an open association may rest on its study for longer than a pause between images; a whole one needs no more
-    return evidence is None and bool(series) and (arrival.aborted or arrival.open_associations > 0)
+    rests = arrival.open_associations > 0 and not arrival.moved_on
+    return evidence is None and bool(series) and (arrival.aborted or rests)

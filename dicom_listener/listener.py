@@ -261,6 +261,7 @@ def completion_rules(settings: ListenerSettings) -> CompletionRules:
     """Give the rules of completion as they are set."""
     return CompletionRules(
         settle_s=settings.settle_s,
+        moved_on_s=settings.moved_on_s,
         quiet_period_s=settings.quiet_period_s,
         cap_s=settings.cap_s,
         head_coverage_mm=settings.head_coverage_mm,

@@ -62,6 +62,7 @@ class ListenerSettings(BaseModel, frozen=True, extra="forbid"):
     quarantine_max_bytes: int = Field(default=5_000_000_000, ge=0)  # of what could not be taken as an instance
     quarantine_max_objects: int = Field(default=10_000, ge=0)  # of these; beyond either bound: 0xA700, nothing kept
     settle_s: float = Field(default=1.0, ge=0)  # after the release of a whole study: another association may follow
+    moved_on_s: float = Field(default=5.0, ge=0)  # a whole study whose association has gone on to others: it may return
     quiet_period_s: float = Field(default=20.0, gt=0)  # without evidence, a study is complete after this much silence
     cap_s: float = Field(default=60.0, gt=0)  # with something missing, it goes on as partial after this much silence
     head_coverage_mm: float = Field(default=100.0, gt=0)  # along the normal; less is no whole head

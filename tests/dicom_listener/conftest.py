@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 
 import pytest
 from pydicom.dataset import Dataset
@@ -50,7 +50,15 @@ class Running:
 
 
 def settings_for(folder: Path, **listener: Any) -> Settings:
-    quick = {"host": "127.0.0.1", "port": 0, "settle_s": 0.2, "quiet_period_s": 1.0, "cap_s": 2.0, "min_free_bytes": 0}
+    quick = {
+        "host": "127.0.0.1",
+        "port": 0,
+        "settle_s": 0.2,
+        "moved_on_s": 0.5,
+        "quiet_period_s": 1.0,
+        "cap_s": 2.0,
+        "min_free_bytes": 0,
+    }
     return Settings(storage=StorageSettings(folder=folder), listener=ListenerSettings(**(quick | listener)))
 
 
@@ -137,9 +145,9 @@ class ListenProcess:
         }
         self.port = 0
 
-    def start(self) -> ListenProcess:
+    def start(self, *, stderr: IO[bytes] | None = None) -> ListenProcess:
         command = [sys.executable, "-c", "from dicom_listener.cli import listen; listen()"]
-        self.process = subprocess.Popen(command, env=self.environment, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(command, env=self.environment, stdout=subprocess.PIPE, stderr=stderr, text=True)
         self.started.append(self.process)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()

@@ -2,51 +2,19 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicom_listener.arrivals import Arrivals
-from dicom_listener.completion import Arrival, Complete, CompletionRules, Wait, judge
+from dicom_listener.completion import Arrival, Complete, Wait, judge
 from dicom_listener.coverage import Wholeness, coverage_of
-from triage.study import Instance
+from tests.dicom_listener.simulated_senders import RULES, WAYS, play, schedule, slices
 
-RULES = CompletionRules(settle_s=1.0, quiet_period_s=20.0, cap_s=60.0, head_coverage_mm=100.0)
-CT = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-
-
-def slices(
-    count: int, gap_mm: float = 5.0, *, series: str = "1.2.9", first_number: int = 1, step: int = 1
-) -> list[Instance]:
-    """An axial series from the neck up, all received at 100 s."""
-    return [
-        Instance(
-            sop_instance_uid=f"{series}.{index}",
-            series_instance_uid=series,
-            study_instance_uid="1.2",
-            sop_class_uid=CT,
-            transfer_syntax_uid="1.2.840.10008.1.2.1",
-            path=Path("x"),
-            size_bytes=1,
-            blake3="",
-            received_at=100.0,
-            modality="CT",
-            image_type=("ORIGINAL", "PRIMARY", "AXIAL"),
-            instance_number=first_number + step * index,
-            image_position_mm=(-125.0, -125.0, gap_mm * index),
-            image_orientation=AXIAL,
-        )
-        for index in range(count)
-    ]
 
 
 def released(*, at: float = 100.0, **values: object) -> Arrival:
@@ -186,6 +154,44 @@ def test_opened_association_of_the_same_sender_is_waited_for() -> None:
     assert arrivals.growing()["1.2"].open_associations == 0
 
 
+def test_association_that_goes_on_to_another_study_has_left_the_first() -> None:
+    arrivals = Arrivals(gap_max_s=20.0)
+    arrivals.association_opened(1, calling_ae_title="PACS")
+    arrivals.image("1.2", association=1, now=10.0)
+    assert not arrivals.growing()["1.2"].moved_on
+
+    arrivals.image("1.3", association=1, now=11.0)
+
+    assert [arrivals.growing()[uid].moved_on for uid in ("1.2", "1.3")] == [True, False]
+    arrivals.association_opened(2, calling_ae_title="PACS")  # it may bring more of the first
+    assert not arrivals.growing()["1.2"].moved_on
+    arrivals.image("1.2", association=2, now=12.0)
+    assert not arrivals.growing()["1.2"].moved_on
+    arrivals.association_ended(2, aborted=False, now=13.0)
+    assert arrivals.growing()["1.2"].moved_on
+
+
+def test_sender_that_comes_back_to_a_study_gets_longer() -> None:
+    left = Arrival(last_image_at=100.0, open_associations=1, moved_on=True)
+
+    assert judge(slices(32), left, RULES, now=104.9) == Wait(105.0)
+    assert judge(slices(32), left, RULES, now=105.0) == Complete("geometry")
+    assert judge(slices(32), replace(left, longest_return_s=6.0), RULES, now=105.0) == Wait(109.0)
+    assert judge(slices(32)[1::2], left, RULES, now=105.0) == Wait(120.0)  # no evidence: by silence
+    assert judge(slices(32), replace(left, moved_on=False), RULES, now=119.0) == Wait(120.0)
+
+
+def test_return_to_a_study_is_remembered_of_a_sender() -> None:
+    arrivals = Arrivals(gap_max_s=20.0)
+    arrivals.association_opened(1, calling_ae_title="PACS")
+    for uid, now in (("1.2", 10.0), ("1.3", 11.0), ("1.2", 16.0), ("1.4", 17.0)):
+        arrivals.image(uid, association=1, now=now)
+
+    assert arrivals.growing()["1.2"].longest_return_s == 6.0
+    arrivals.gone_on("1.2", arrivals.growing()["1.2"])
+    assert arrivals.growing()["1.4"].longest_return_s == 6.0
+
+
 def test_study_that_grows_while_it_is_queued_is_not_forgotten() -> None:
     arrivals = Arrivals(gap_max_s=20.0)
     arrivals.association_opened(1, calling_ae_title="PACS")
@@ -198,105 +204,25 @@ def test_study_that_grows_while_it_is_queued_is_not_forgotten() -> None:
     assert "1.2" in arrivals.growing()
 
 
-# A simulator of senders -----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("way", WAYS)
+def test_no_schedule_is_complete_too_early(way: str) -> None:
+    played = [play(schedule(seed, way=way)) for seed in range(120 if way == "one study" else 15)]
+
+    assert [uid for outcome in played for uid in outcome.early] == []
+    assert sum(outcome.never for outcome in played) == 0
+    waits = sorted(wait for outcome in played for wait in outcome.by_evidence_s)
+    released = way in ("one study", "side by side")
+    assert waits[len(waits) // 2] <= (2.0 if released else RULES.moved_on_s + 0.01)
+    assert max(waits) <= RULES.quiet_period_s + 0.01
+    assert max((wait for outcome in played for wait in outcome.otherwise_s), default=0.0) <= RULES.cap_s + 0.01
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """How a sender pushes one study: each association's instances, and the pauses before them."""
+def test_study_of_a_long_association_is_queued_before_the_release() -> None:
+    played = [play(schedule(seed, way="one after another")) for seed in range(20)]
 
-    associations: tuple[tuple[Instance, ...], ...]
-    pauses_s: tuple[float, ...]  # before each association
-    between_images_s: float
-    overlapping: bool  # all associations are opened at the start
-    long_pause_s: float = 0.0  # once, in the middle of the last association
-    first_is_aborted: bool = False  # and what it brought is sent again
-
-
-def schedule(seed: int) -> Schedule:
-    """Draw one: shuffled, split over associations, interleaved, paused, cut off and sent again, thin with thick."""
-    draw = random.Random(seed)
-    study = slices(draw.randint(24, 40), series="1.2.2")
-    if draw.random() < 0.4:
-        study += slices(draw.randint(130, 180), 1.0, series="1.2.3")
-    if draw.random() < 0.5:
-        study = [replace(slices(1, series="1.2.1")[0], image_type=("ORIGINAL", "PRIMARY", "LOCALIZER")), *study]
-    order = draw.choice(["as scanned", "descending", "shuffled", "interleaved"])
-    if order == "descending":
-        study.reverse()
-    elif order == "shuffled":
-        draw.shuffle(study)
-    elif order == "interleaved":
-        study = study[::2] + study[1::2]
-    parts = draw.randint(1, 5)
-    if draw.random() < 0.5:
-        shares = [tuple(study[start::parts]) for start in range(parts)]
-    else:
-        cuts = [0, *sorted(draw.sample(range(1, len(study)), parts - 1)), len(study)]
-        shares = [tuple(study[a:b]) for a, b in pairwise(cuts)]
-    long_pause_s = draw.uniform(0, 0.9 * RULES.quiet_period_s) if draw.random() < 0.3 else 0.0
-    between_s = draw.uniform(0.0, 0.05)
-    if draw.random() < 0.2:  # cut off in the middle, and sent again from the start after a while
-        cut = draw.randint(1, len(study))
-        pauses = (0.0, draw.uniform(0.0, 0.8 * RULES.quiet_period_s))
-        return Schedule((tuple(study[:cut]), tuple(study)), pauses, between_s, False, long_pause_s, True)
-    pauses = tuple(draw.uniform(0.0, 0.9 * RULES.settle_s) for _ in shares)
-    return Schedule(tuple(shares), pauses, between_s, draw.random() < 0.3, long_pause_s)
-
-
-def play(plan: Schedule) -> tuple[int, float]:
-    """Play a schedule against the judgement; give how often it was complete too early, and the wait at the end."""
-    arrivals = Arrivals(gap_max_s=RULES.quiet_period_s)
-    present: dict[str, Instance] = {}
-    early, now = 0, 1000.0
-    everything = {instance.sop_instance_uid for share in plan.associations for instance in share}
-    if plan.overlapping:
-        for number in range(len(plan.associations)):
-            arrivals.association_opened(number, calling_ae_title="PACS")
-    for number, (share, pause_s) in enumerate(zip(plan.associations, plan.pauses_s, strict=True)):
-        now, was_early = _pass_time(arrivals, list(present.values()), now, pause_s)
-        early += was_early
-        if not plan.overlapping:
-            arrivals.association_opened(number, calling_ae_title="PACS")
-        for index, instance in enumerate(share):
-            if share is plan.associations[-1] and index == len(share) // 2:
-                now, was_early = _pass_time(arrivals, list(present.values()), now, plan.long_pause_s)
-                early += was_early
-            now += plan.between_images_s
-            arrivals.image("1.2", association=number, now=now)
-            present[instance.sop_instance_uid] = instance
-        arrivals.association_ended(number, aborted=plan.first_is_aborted and number == 0, now=now)
-    assert present.keys() == everything
-    ended = now
-    while not isinstance(verdict := _verdict(arrivals, list(present.values()), now), Complete):
-        now = max(verdict.until, now + 0.001)
-    return early, now - ended
-
-
-def _pass_time(arrivals: Arrivals, present: Sequence[Instance], now: float, pause_s: float) -> tuple[float, int]:
-    """Let time pass, looking when the completer would; 1 if the study would have been queued."""
-    until = now + pause_s
-    if present:
-        while now < until:
-            verdict = _verdict(arrivals, present, now)
-            if isinstance(verdict, Complete):
-                return until, 1
-            now = verdict.until
-    return until, 0
-
-
-def _verdict(arrivals: Arrivals, present: Sequence[Instance], now: float) -> Complete | Wait:
-    arrival = arrivals.growing().get("1.2")
-    return judge(present, arrival, RULES, now=now) if arrival else Wait(now + 1.0)
-
-
-def test_no_schedule_is_complete_too_early() -> None:
-    played = [play(schedule(seed)) for seed in range(400)]
-
-    assert sum(early for early, _ in played) == 0
-    waits = sorted(wait for _, wait in played)
-    assert waits[len(waits) // 2] <= 1.5
-    assert max(waits) < RULES.quiet_period_s + 0.01
+    waits = [wait for outcome in played for wait in outcome.by_evidence_s]
+    assert len(waits) > 40
+    assert sum(wait <= RULES.moved_on_s + 0.01 for wait in waits) >= len(waits) - len(played)  # the last rests on it
 
 
 @settings(max_examples=150, deadline=None)

@@ -20,7 +20,7 @@ from pynetdicom import build_context
 
 from dicom_listener.part10 import split_file
 from tests.builders import ct_series, encoded, secondary_capture, with_file_meta, write_files
-from tests.dicom_listener.conftest import SUCCESS, Running, association, eventually, push, queued
+from tests.dicom_listener.conftest import SUCCESS, Running, association, eventually, push, queued, running
 from tests.dicom_listener.raw_scu import store, with_value
 from triage.study import StudyState
 
@@ -141,6 +141,24 @@ def test_one_study_over_several_associations_is_queued_once(listener: Running) -
 
     study = queued(listener, series[0].StudyInstanceUID)
     assert (study.revision, study.instance_count, study.completed_by) == (1, 32, "geometry")
+
+
+def test_study_of_a_long_association_is_queued_before_the_release(tmp_path: Path) -> None:
+    first, second = ct_series(slices=32), ct_series(slices=2)
+    with (
+        running(tmp_path / "long", quiet_period_s=60.0, cap_s=120.0) as listener,
+        association(listener.port, [*first, *second]) as established,
+    ):
+        for ds in [*first, *second]:
+            established.send_c_store(ds)
+
+        study = queued(listener, first[0].StudyInstanceUID)
+
+        assert established.is_established
+        assert (study.instance_count, study.completed_by) == (32, "geometry")
+        growing = listener.studies.by_uid(second[0].StudyInstanceUID)
+        assert growing is not None
+        assert growing.state is StudyState.RECEIVING
 
 
 def test_study_with_a_missing_slice_goes_on_as_partial(listener: Running) -> None:
