@@ -28,6 +28,8 @@ ALLOWED_KEYS = frozenset(
     """.split()
 )
 BLANK = "(withheld)"
+LIBRARY_LINES_A_MINUTE = 20  # of one logger
+MINUTE_S = 60.0
 
 
 def configure(settings: LogSettings, *, process: str) -> None:
@@ -59,12 +61,23 @@ def configure(settings: LogSettings, *, process: str) -> None:
     root = logging.getLogger()
     root.handlers = [_LibraryHandler(level=logging.WARNING)]
     root.setLevel(logging.WARNING)
+    logging.captureWarnings(True)  # else they go to stderr as text, with what a peer wrote into an element
 
 
 class _LibraryHandler(logging.Handler):
-    """Pass a library's record on as an event without its text."""
+    """Pass a library's record on as an event without its text; of each logger a few a minute, as peers cause them."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self._minutes: dict[str, tuple[float, int]] = {}  # logger: when its minute began, records in it
 
     def emit(self, record: logging.LogRecord) -> None:
+        began_at, seen = self._minutes.get(record.name, (record.created, 0))
+        if record.created - began_at >= MINUTE_S:
+            began_at, seen = record.created, 0
+        self._minutes[record.name] = (began_at, seen + 1)
+        if seen >= LIBRARY_LINES_A_MINUTE:
+            return
         error_type = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
         log = structlog.get_logger().bind(logger=record.name)
         log.log(record.levelno, "library_message", **({"error_type": error_type} if error_type else {}))
