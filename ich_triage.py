@@ -29,6 +29,7 @@ COMMANDS = {
     "worklist": ("worklist_ui.cli", "worklist", "worklist", "Show the reading list in the browser."),
     "users": ("worklist_ui.cli", "users", "worklist", "Manage who may sign in to the worklist."),
     "audit": ("worklist_ui.audit_cli", "audit", "worklist", "Check and export the audit trail."),
+    "opinions": ("worklist_ui.opinions_cli", "opinions", "worklist", "Give readers' opinions to training."),
     "train": ("training.cli", "train", "train", "Train, evaluate and export the U-Net."),
     "data": ("training.data_cli", "data", "train", "Check, convert and preview what training reads."),
     "phantoms": ("training.cli", "phantoms", "train", "Write synthetic head CTs with known bleeds."),

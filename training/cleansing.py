@@ -192,7 +192,7 @@ def _ends(hu: npt.NDArray[np.float32]) -> tuple[float, float]:
     return float(hu.min()), float(hu.max())
 
 
-KINDLESS = frozenset({"instance", "dicom-seg"})
+KINDLESS = frozenset({"instance", "dicom-seg", "opinions"})
 CHECKS: Sequence[Callable[[LabelledScan], _Step | None]] = (
     _finite,
     _enough_slices,

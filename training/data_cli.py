@@ -26,8 +26,8 @@ def data() -> None:
 def check_data(sources: tuple[str, ...], page: Path | None) -> None:
     """Report what is wrong in each SOURCE; fails where a patient stands in two splits.
 
-    A SOURCE is KIND:FOLDER, such as ct-ich, ct-ich-nifti, rsna, cq500, instance, bhsd or dicom-seg, or a run's TOML
-    file, whose sources are held against its validation and test.
+    A SOURCE is KIND:FOLDER, such as ct-ich, ct-ich-nifti, rsna, cq500, instance, bhsd, dicom-seg or opinions, or a
+    run's TOML file, whose sources are held against its validation and test.
     """
     from training.data_check import ScanCheck, find_leaks
     from training.data_report import Album

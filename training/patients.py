@@ -10,8 +10,9 @@ from triage.errors import ConfigError
 
 FOLDS = 5
 LEAKS_NAMED = 5  # of an error; more would bury what to do
-# sources that hold the same people: BHSD was drawn on RSNA 2019, and ct-ich is published in two forms
-DOMAINS = {"ct-ich-nifti": "ct-ich", "pasted": "ct-ich", "bhsd": "rsna"}
+# sources that hold the same people: BHSD was drawn on RSNA 2019, ct-ich is published in two forms, and a site's
+# segmentations and its readers' opinions are of one set of patients
+DOMAINS = {"ct-ich-nifti": "ct-ich", "pasted": "ct-ich", "bhsd": "rsna", "opinions": "dicom-seg"}
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,7 @@ class AugmentationSettings(BaseModel, frozen=True, extra="forbid"):
     window: float = Field(default=0.0, ge=0)  # standard deviation of the contrast's factor about 40 HU
     thickness: float = Field(default=0.0, ge=0, le=1)  # largest share mixed in from the neighbouring slabs
     streaks_hu: float = Field(default=0.0, ge=0)  # largest height of streaks as of metal
+    mix_up: float = Field(default=0.0, ge=0, le=1)  # share of slabs laid over another one of the batch
 
 
 class OptimiserSettings(BaseModel, frozen=True, extra="forbid"):
@@ -133,6 +134,24 @@ class OptimiserSettings(BaseModel, frozen=True, extra="forbid"):
     crop: tuple[int, int] = (176, 160)  # rows and columns shown in training, from the middle of the grid
 
 
+class ClusterSettings(BaseModel, frozen=True, extra="forbid"):
+    """How the processes of a run on several hosts find each other; only for `strategy = "multi_worker"`."""
+
+    found_by: Literal["tf_config", "slurm", "kubernetes"] = "tf_config"
+    port: int = Field(default=8888, gt=0, le=65535)  # of Slurm's tasks, counted up on each host, and of pods
+    pods: str = "job-name=ich-triage-train"  # label selector of the pods that are workers
+    wait_s: float = Field(default=600.0, gt=0)  # for all workers to come
+    lost_after_s: float = Field(default=10.0, ge=1)  # without a sign of life a worker is lost, and the run ends
+
+
+class TrackingSettings(BaseModel, frozen=True, extra="forbid"):
+    """Where runs are tracked with MLflow."""
+
+    on: bool = True
+    uri: str | None = None  # of a server; unset: mlflow.db beside the run's folder
+    experiment: str = "ich-triage"
+
+
 class RunSettings(BaseModel, frozen=True, extra="forbid"):
     """One training run."""
 
@@ -145,10 +164,15 @@ class RunSettings(BaseModel, frozen=True, extra="forbid"):
     rounds_per_validation: int = Field(default=3, gt=0)
     threads: int = Field(default=0, ge=0)  # of TensorFlow's kernels; 0: as many as there are cores
     strategy: Literal["one", "mirrored", "multi_worker"] = "one"
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"  # that layers compute in
+    xla: bool = False  # compiles the step
+    profiled_steps: int = Field(default=3, ge=0)  # traced for TensorBoard's profiler, soon after the start
     grid: GridSettings = GridSettings()
     network: NetworkSettings = NetworkSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
+    cluster: ClusterSettings = ClusterSettings()
+    tracking: TrackingSettings = TrackingSettings()
     source: tuple[SourceSettings, ...] = Field(min_length=1)
     validation: tuple[SourceSettings, ...] = ()  # patients that choose calibration and operating point
     test: tuple[SourceSettings, ...] = ()  # patients that only score what is published

@@ -53,4 +53,10 @@ class SegSource(ScanFolder, frozen=True):
     kind: Literal["dicom-seg"] = "dicom-seg"
 
 
-FolderSource = CtIchNiftiSource | RsnaSource | Cq500Source | InstanceSource | BhsdSource | SegSource
+class OpinionsSource(ScanFolder, frozen=True):
+    """Studies that the site's own readers agreed or disagreed on: a label each."""
+
+    kind: Literal["opinions"] = "opinions"
+
+
+FolderSource = CtIchNiftiSource | RsnaSource | Cq500Source | InstanceSource | BhsdSource | SegSource | OpinionsSource

@@ -13,6 +13,7 @@ import numpy as np
 from training.adapters.cq500 import cq500_cases
 from training.adapters.dicom_seg import dicom_seg_cases
 from training.adapters.masked_nifti import bhsd_cases, ct_ich_nifti_cases, instance_cases
+from training.adapters.readers import reader_cases
 from training.adapters.rsna import rsna_cases
 from training.bleeds import BleedKind
 from training.case import Case
@@ -34,6 +35,7 @@ FOLDERS: dict[str, Callable[[Path], Iterator[Case]]] = {
     "instance": instance_cases,
     "bhsd": bhsd_cases,
     "dicom-seg": dicom_seg_cases,
+    "opinions": reader_cases,
 }
 
 

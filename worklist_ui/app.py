@@ -22,6 +22,7 @@ from worklist_ui import (
     health,
     intake_page,
     oidc,
+    opinions_page,
     reading_list,
     saved_views,
     sign_in,
@@ -50,6 +51,7 @@ PAGES = (
     accounts.pages,
     audit_page.pages,
     intake_page.pages,
+    opinions_page.pages,
 )
 PROGRAMS = (dicomweb_search.pages, dicomweb_retrieve.pages, api.pages)
 LARGEST_FORM_BYTES = 64 * 1024

@@ -43,6 +43,7 @@ NAMES = {  # what the trail calls it, where the endpoint's own name says too lit
     "reading_list.stream": "view_list",
     "study.show": "view_study",
     "intake.show": "view_intake",
+    "opinions.show": "view_agreement",
     "study.slice_image": "view_images",
     "api.list_studies": "view_list",
     "api.events": "view_list",

@@ -31,6 +31,7 @@ class Permission(Enum):
     RERUN = "send a study to the model again"
     MANAGE_USERS = "manage users"
     AUDIT = "see the audit trail"
+    LEARN = "see how far readers agree with the model"
     OPERATE = "see how images come in"
 
 
@@ -38,7 +39,7 @@ _READER = frozenset({Permission.SEE, Permission.READ})
 
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.RADIOLOGIST: _READER,
-    Role.SUPERVISOR: _READER | {Permission.REASSIGN, Permission.RERUN},
+    Role.SUPERVISOR: _READER | {Permission.REASSIGN, Permission.RERUN, Permission.LEARN},
     Role.TECHNOLOGIST: frozenset({Permission.SEE, Permission.RERUN, Permission.OPERATE}),
     Role.ADMINISTRATOR: frozenset(
         {
@@ -48,9 +49,10 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
             Permission.MANAGE_USERS,
             Permission.AUDIT,
             Permission.OPERATE,
+            Permission.LEARN,
         }
     ),
-    Role.DATA_SCIENTIST: frozenset(),
+    Role.DATA_SCIENTIST: frozenset({Permission.LEARN}),
     Role.AUDITOR: frozenset({Permission.AUDIT}),
     Role.SERVICE: frozenset({Permission.SEE}),
 }
@@ -69,6 +71,7 @@ ROUTES: dict[str, Permission] = {
     "sign_in.nothing": Permission.SIGNED_IN,
     "audit.show": Permission.AUDIT,
     "intake.show": Permission.OPERATE,
+    "opinions.show": Permission.LEARN,
     "accounts.show": Permission.MANAGE_USERS,
     "accounts.invite": Permission.MANAGE_USERS,
     "accounts.reset": Permission.MANAGE_USERS,

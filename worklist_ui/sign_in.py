@@ -19,7 +19,11 @@ from worklist_ui.services import services
 pages = Blueprint("sign_in", __name__)
 log = structlog.get_logger()
 
-HOMES = {Permission.SEE: "reading_list.show", Permission.AUDIT: "audit.show"}  # the first that a role may see
+HOMES = {
+    Permission.SEE: "reading_list.show",
+    Permission.AUDIT: "audit.show",
+    Permission.LEARN: "opinions.show",
+}  # the first that a role may see
 WRONG = "This name and password do not fit together."
 TOO_MANY = "Too many tries from your address. Wait a minute."
 

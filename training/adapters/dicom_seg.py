@@ -23,7 +23,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import SegmentationStorage
 
-from training.adapters.dicom_folder import files_below, headers_of, lenient, volume_of
+from training.adapters.dicom_folder import files_below, headers_of, lenient, pseudonym_of, volume_of
 from training.bleeds import BleedKind
 from training.case import Case, case_of
 from training.head_spaces import BoolField
@@ -59,7 +59,7 @@ def dicom_seg_cases(folder: Path) -> Iterator[Case]:
             drawn = text(ds, "SOPClassUID") == SegmentationStorage
             uid = _referenced_series(ds) if drawn else text(ds, "SeriesInstanceUID")
             (segmentations if drawn else files).setdefault(uid, []).append(path)
-            patients.setdefault(uid, _pseudonym(ds))
+            patients.setdefault(uid, pseudonym_of(ds))
     if not segmentations:
         raise ConfigError(f"{folder} is no folder of segmented series: it has no DICOM Segmentation.")
     for uid, objects in sorted(segmentations.items()):
@@ -76,12 +76,6 @@ def _headers(folder: Path) -> Iterator[tuple[Path, Dataset]]:
         except (InvalidDicomError, OSError, ValueError, KeyError, AttributeError, EOFError):
             continue
         yield path, ds
-
-
-def _pseudonym(ds: Dataset) -> str:
-    """Give a patient's key that names nobody."""
-    identity = f"{text(ds, 'IssuerOfPatientID')}|{text(ds, 'PatientID')}"
-    return hashlib.sha256(identity.encode()).hexdigest()[:12]
 
 
 def _referenced_series(ds: Dataset) -> str:

@@ -43,6 +43,20 @@ class Opinion:
     analysis_id: int
 
 
+@dataclass(frozen=True)
+class JudgedResult:
+    """What one reader says of one result, on the images that the study has now."""
+
+    study_instance_uid: str
+    patient_id: str
+    series_instance_uid: str  # that was read
+    flagged: bool
+    probability: float
+    model_name: str
+    model_version: int
+    opinion: Opinion
+
+
 class Feedback:
     """The readers' opinions in the ledger."""
 
@@ -105,6 +119,18 @@ class Feedback:
         return [_opinion_from(row) for row in rows]
 
 
+    def judged(self) -> list[JudgedResult]:
+        """Give every opinion that counts, by study; those on a study that has other images since are left out."""
+        rows = self._ledger.db.query(
+            "SELECT feedback.*, studies.patient_id, analyses.flagged, analyses.probability, analyses.model_name,"
+            " analyses.model_version, json_extract(analyses.finding, '$.series_instance_uid') AS series_instance_uid"
+            " FROM feedback JOIN studies USING (study_instance_uid) JOIN analyses USING (analysis_id)"
+            " WHERE feedback.superseded = 0 AND feedback.revision = studies.revision AND analyses.finding IS NOT NULL"
+            " ORDER BY studies.study_id, feedback_id"
+        )
+        return [_judged_from(row) for row in rows]
+
+
 def _analysis_row(db: Database, study_id: int) -> Row | None:
     """Give a study's row with the analysis that has a finding and counts, if there is one."""
     rows = db.query(
@@ -132,6 +158,19 @@ def _supersede(db: Database, row: Row, reader: str) -> None:
     db.execute(
         "UPDATE feedback SET superseded = 1 WHERE analysis_id = ? AND reader = ? AND superseded = 0",
         [row["analysis_id"], reader],
+    )
+
+
+def _judged_from(row: Row) -> JudgedResult:
+    return JudgedResult(
+        study_instance_uid=row["study_instance_uid"],
+        patient_id=row["patient_id"] or "",
+        series_instance_uid=row["series_instance_uid"],
+        flagged=bool(row["flagged"]),
+        probability=row["probability"],
+        model_name=row["model_name"],
+        model_version=row["model_version"],
+        opinion=_opinion_from(row),
     )
 
 
