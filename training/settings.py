@@ -15,6 +15,7 @@ from training.source_settings import (
     Cq500Source,
     CtIchNiftiSource,
     InstanceSource,
+    OpinionsSource,
     RsnaSource,
     SegSource,
 )
@@ -96,6 +97,7 @@ AnySource = (
     | InstanceSource
     | BhsdSource
     | SegSource
+    | OpinionsSource
 )
 SourceSettings = Annotated[AnySource, Field(discriminator="kind")]
 
