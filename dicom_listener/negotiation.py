@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -77,6 +78,8 @@ class Negotiation:
     def _rejected(self, event: Any) -> None:
         primitive = event.assoc.acceptor.primitive
         code = (primitive.result, primitive.result_source, primitive.diagnostic)
+        # now, and not when the peer has closed: it must neither hold up a study nor count against its sender
+        self._arrivals.association_ended(event.assoc.number, aborted=False, now=time.time())
         self._count_rejection(code, REJECTED_BY_PYNETDICOM.get(code, "other"))
         recurring.warning(
             "association_rejected",
