@@ -60,7 +60,7 @@ class Found:
 
     def note(self, number: int, kind: str, outcome: str, syntax: str, content: bytes, seconds: float) -> None:
         """Count one outcome; a crash and a slow one are faults."""
-        outcome = f"{kind}: {_without_values(outcome)}"
+        outcome = f"{kind}: {without_values(outcome)}"
         with self.lock:
             self.outcomes[outcome] += 1
             if outcome not in self.examples or len(content) < len(self.examples[outcome][2]):
@@ -71,7 +71,8 @@ class Found:
                 self.faults.append(f"input {number}: {outcome}")
 
 
-def _without_values(outcome: str) -> str:
+def without_values(outcome: str) -> str:
+    """Give an outcome without the numbers and tags in it, so that its kind can be counted."""
     return re.sub("[0-9]+", "#", re.sub(r"\([0-9A-F]{4},[0-9A-F]{4}\)", "(tag)", outcome))
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import random
+import json
 import re
+import socket
 import struct
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from structlog.testing import capture_logs
 from dicom_listener import recurring as recurring_log
 from tests.builders import ct_series, encoded
 from tests.dicom_listener.conftest import SUCCESS, ListenProcess, Running, association, eventually, push, running
+from tests.dicom_listener.fuzz_intake import Store, fuzz, header_outcome, messages_outcome, unpacked, without_values
 from tests.dicom_listener.raw_peer import (
     A_ABORT,
     A_ASSOCIATE_AC,
@@ -24,6 +26,7 @@ from tests.dicom_listener.raw_peer import (
     CT_IMAGE_STORAGE,
     EXPLICIT_VR,
     RawPeer,
+    associate_rq,
     command_set,
     p_data,
     pdu,
@@ -206,14 +209,18 @@ def test_large_object_goes_to_disk_as_it_comes(tmp_path: Path) -> None:
         assert listener.files("incoming") == []
 
 
-@pytest.mark.parametrize("words", [b"", b"\x01\x00\x00\x00\x10\x00abc"], ids=["silent", "half a PDU"])
-def test_200_idle_peers_lock_nobody_out(tmp_path: Path, words: bytes) -> None:
+def test_idle_stalled_and_half_open_peers_lock_nobody_out(tmp_path: Path) -> None:
+    """200 connections that say nothing, 200 with half a request, 32 associations that stall within an image."""
     series = ct_series(slices=40)
-    process = ListenProcess(tmp_path, negotiation_timeout_s=5.0).start()
+    process = ListenProcess(tmp_path, negotiation_timeout_s=4.0, network_timeout_s=4.0).start()
+    half_an_image = p_data(1, 3, store_rq("1.2.3")) + p_data(1, 0, bytes(1000))[:500]
     with ExitStack() as stack:
-        peers = [stack.enter_context(RawPeer(process.port)) for _ in range(200)]
-        for peer in peers:
-            peer.send(words)
+        peers = [stack.enter_context(RawPeer(process.port)) for _ in range(432)]
+        for peer in peers[200:400]:
+            peer.send(b"\x01\x00\x00\x00\x10\x00abc")
+        for peer in peers[400:]:
+            assert peer.associate() == A_ASSOCIATE_AC
+            peer.send(half_an_image)
         began = time.monotonic()
 
         statuses = push(process.port, series)
@@ -225,6 +232,63 @@ def test_200_idle_peers_lock_nobody_out(tmp_path: Path, words: bytes) -> None:
         assert peak_mb < 250
         assert all(peer.is_closed_within(15.0) for peer in peers)
     assert process.end() == 0
+
+
+@pytest.mark.parametrize("said", ["a request", "an image"])
+def test_sender_of_a_byte_now_and_then_is_dropped(shared: Running, said: str) -> None:
+    """A PDU has the network timeout in all, however often a byte of it comes."""
+    with RawPeer(shared.port) as peer:
+        content = associate_rq([(CT_IMAGE_STORAGE, [EXPLICIT_VR])])
+        if said == "an image":
+            assert peer.associate() == A_ASSOCIATE_AC
+            content = p_data(1, 3, store_rq("1.2.3"))
+        began = time.monotonic()
+        with suppress(OSError):
+            for byte in content:
+                peer.send(bytes([byte]))
+                if peer.is_closed_within(0.1):
+                    break
+        assert time.monotonic() - began < 6.0
+        assert len(content) * 0.1 > 6.0  # or it would have been said in time
+
+
+STATES = {
+    "before a request": b"",
+    "after a request": associate_rq([(CT_IMAGE_STORAGE, [EXPLICIT_VR])]),
+    "in a command": p_data(1, 1, store_rq("1.2.3")[:20]),
+    "between command and data": p_data(1, 3, store_rq("1.2.3")),
+    "in data": p_data(1, 3, store_rq("1.2.3")) + p_data(1, 0, bytes(100)),
+    "after a release": pdu(5, bytes(4)),
+    "after an abort": pdu(A_ABORT, bytes(4)),
+}
+WORDS = {
+    "request": associate_rq([(CT_IMAGE_STORAGE, [EXPLICIT_VR])]),
+    "acceptance": pdu(2, bytes(68)),
+    "rejection": pdu(3, bytes([0, 1, 1, 1])),
+    "data": p_data(1, 2, b"data"),
+    "release": pdu(5, bytes(4)),
+    "answer to a release": pdu(6, bytes(4)),
+    "abort": pdu(A_ABORT, bytes(4)),
+    "nothing": b"",
+}
+
+
+def test_every_word_in_every_state_ends_cleanly(shared: Running) -> None:
+    """56 connections at once: each PDU of PS3.8 in each state, and then no more from that peer."""
+    with ExitStack() as stack:
+        peers = {}
+        for state, before in STATES.items():
+            for word, content in WORDS.items():
+                peer = stack.enter_context(RawPeer(shared.port))
+                if state not in ("before a request", "after a request"):
+                    assert peer.associate() == A_ASSOCIATE_AC
+                with suppress(OSError):
+                    peer.send(before)
+                    peer.send(content)
+                    peer.connection.shutdown(socket.SHUT_WR)
+                peers[state, word] = peer
+        left_open = [name for name, peer in peers.items() if not peer.is_closed_within(8.0)]
+    assert left_open == []
 
 
 @pytest.mark.xfail(strict=False, reason="at times an associated peer sees the connection close without an A-ABORT")
@@ -263,18 +327,25 @@ def test_hostile_peer_cannot_flood_the_log(shared: Running, monkeypatch: pytest.
     assert len([line for line in lines if line["event"] == "protocol_error"]) <= 3
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_fuzzed_bytes_never_end_the_listener(shared: Running, seed: int) -> None:
-    """Valid traffic with a few bytes changed: answered, aborted or closed, and the next peer is served."""
-    draw = random.Random(seed)
-    [ct] = ct_series(slices=1, rows=8, columns=8)
-    traffic = bytearray(p_data(1, 3, store_rq(ct.SOPInstanceUID)) + p_data(1, 2, encoded(ct)) + pdu(5, bytes(4)))
-    for _ in range(draw.randint(1, 8)):
-        traffic[draw.randrange(len(traffic))] = draw.randrange(256)
-    with RawPeer(shared.port) as peer:
-        peer.associate()
-        peer.send(bytes(traffic))
-        assert peer.is_closed_within(8.0)
+KEPT = json.loads((Path(__file__).parent / "fuzzed_inputs.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("kept", KEPT, ids=lambda kept: kept["outcome"][:60])
+def test_input_that_fuzzing_found_comes_to_the_same_end(tmp_path: Path, kept: dict[str, str]) -> None:
+    """The smallest input of each outcome; made by `fuzz_intake --keep`."""
+    content = unpacked(kept["input"])
+    if kept["kind"] == "header":
+        outcome = header_outcome(content, kept["syntax"])
+    else:
+        outcome = messages_outcome(content, Store(tmp_path))
+    assert f"{kept['kind']}: {without_values(outcome)}" == kept["outcome"]
+
+
+def test_fuzzed_intake_keeps_its_promises() -> None:
+    found, measured = fuzz(2000, seed=2)
+
+    assert found.faults == [], measured
+    assert found.outcomes.total() == 2000
 
 
 def _assert_aborted(shared: Running, content: bytes) -> None:
