@@ -9,7 +9,7 @@ STAMP := .venv/.installed-from-dev
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: demo test lint types tests debian-packages bench bench-intake bench-endpoint bench-input \
-  bench-worklist prove-intake screenshots lock clean
+  bench-worklist prove-intake fuzz-intake screenshots lock clean
 
 demo: $(STAMP)
 	@$(BIN)/python demo.py $(if $(FROM),--from "$(FROM)") $(if $(ONCE),--once)
@@ -36,8 +36,16 @@ bench: $(STAMP)
 bench-intake: $(STAMP)
 	$(BIN)/python -m benchmarks.intake
 
-bench-endpoint: $(STAMP)
+bench-endpoint: $(STAMP) build/bench-venv-runtimes/.installed
 	$(BIN)/python -m benchmarks.endpoint
+	$(BIN)/python -m benchmarks.endpoint_gpu
+
+# OpenVINO and ONNX Runtime, for comparison only
+build/bench-venv-runtimes/.installed: benchmarks/runtimes.txt
+	$(PYTHON) -m venv build/bench-venv-runtimes
+	build/bench-venv-runtimes/bin/pip install --quiet --requirement benchmarks/runtimes.txt
+	build/bench-venv-runtimes/bin/pip install --quiet --no-deps tf2onnx==1.17.0
+	touch $@
 
 bench-input: $(STAMP)
 	$(BIN)/python -m benchmarks.input_pipeline
@@ -47,6 +55,9 @@ bench-worklist: $(STAMP)
 
 prove-intake: $(STAMP)
 	$(BIN)/python -m tests.dicom_listener.prove_intake --seeds 1000
+
+fuzz-intake: $(STAMP)
+	$(BIN)/python -m tests.dicom_listener.fuzz_intake --inputs 100000
 
 screenshots: $(STAMP)
 	$(BIN)/python -m docs.take_screenshots

@@ -2,19 +2,19 @@
 
 The shipped model is called in this process and through the embedded server over loopback, in turns, so that both see
 the same load of the machine; then by several workers at once, without and with batching. Figures are ratios within one
-run. OpenVINO on the same SavedModel is measured where it is installed.
+run. `benchmarks.endpoint_runtimes` compares with OpenVINO and ONNX Runtime, `benchmarks.endpoint_gpu` has the GPU.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,6 +27,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.endpoint_runtimes import Compared, compare
+from benchmarks.turns import in_turns, took_s
 from inference.memory import keep_large_blocks
 from inference.serving_client import ServingClient
 
@@ -37,7 +39,9 @@ batch_timeout_micros { value: 5000 }
 num_batch_threads { value: 1 }
 max_enqueued_batches { value: 100 }
 """
+ENDS = ("sum", "count")
 GOALS = {"latency": 1.05, "added_ms": 25.0, "throughput": 0.95, "start_s": 5.0, "runtime": 1.15}
+METRICS_PATH = "/monitoring/prometheus/metrics"
 console = Console()
 
 
@@ -47,6 +51,7 @@ class Server:
 
     pid: int
     port: int
+    rest_port: int
     started_s: float  # from the start of its process to the port
 
 
@@ -68,14 +73,15 @@ def bench(models: Path, model_name: str, repeats: int, workers: int) -> None:
         hu = _head((HEAD_SLABS, spec.rows, spec.columns, 2 * spec.context + 1))
         alone = in_process(models / model_name / str(version), hu)
         over_loopback = lambda: client.predict(hu, spec=spec, version=version)  # noqa: E731
-        _latency_rows(table, in_turns([alone, over_loopback], repeats))
+        _latency_rows(table, in_turns([lambda: took_s(alone), lambda: took_s(over_loopback)], repeats))
+        _server_rows(table, server)
         _throughput_rows(table, alone, over_loopback, repeats, workers)
     with running_server(models, BATCHING) as server, client_of(server, model_name) as client:
         batched = lambda: client.predict(hu, spec=spec, version=version)  # noqa: E731
         one = heads_per_s(batched, repeats, 1)
         many = heads_per_s(batched, repeats, workers)
         table.add_row(f"batching: {workers} workers / 1 worker", f"{many / one:.2f}", "1.0")
-    _openvino_rows(table, models / model_name / str(version), alone, hu, repeats)
+    _runtime_rows(table, compare(models / model_name / str(version), alone, hu, repeats))
     console.print(table)
 
 
@@ -93,8 +99,8 @@ def running_server(models: Path, batching: str | None = None) -> Iterator[Server
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
             try:
                 assert process.stdout is not None
-                port = json.loads(process.stdout.readline())["grpc_port"]
-                yield Server(process.pid, port, time.monotonic() - started_s)
+                ports = json.loads(process.stdout.readline())
+                yield Server(process.pid, ports["grpc_port"], ports["rest_port"], time.monotonic() - started_s)
             finally:
                 process.terminate()
                 process.wait(30)
@@ -118,18 +124,6 @@ def in_process(version: Path, hu: np.ndarray[Any, Any]) -> Callable[[], Any]:
     return lambda: servable.run({feed: hu}, [fetch])
 
 
-def in_turns(calls: list[Callable[[], Any]], repeats: int) -> list[list[float]]:
-    """Time several calls in turns, after one of each to warm up; seconds by call."""
-    seconds: list[list[float]] = [[] for _ in calls]
-    for repeat in range(repeats + 1):
-        for times, call in zip(seconds, calls, strict=True):
-            started_s = time.perf_counter()
-            call()
-            if repeat:
-                times.append(time.perf_counter() - started_s)
-    return seconds
-
-
 def heads_per_s(call: Callable[[], Any], repeats: int, workers: int) -> float:
     """Run `repeats` calls for each of some workers at once."""
     call()
@@ -149,6 +143,16 @@ def _latency_rows(table: Table, seconds: list[list[float]]) -> None:
     table.add_row("added, pairs", f"{added_ms:.0f} ms", f"{GOALS['added_ms']:.0f} ms")
 
 
+def _server_rows(table: Table, server: Server) -> None:
+    """Show what the server's own metrics say of a Predict: means, the first and slowest one among them."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.rest_port}{METRICS_PATH}", timeout=60) as answer:
+        page = answer.read().decode()
+    for name, what in (("runtime", "the session's run"), ("request", "the whole request")):
+        found = [re.search(rf"^:tensorflow:serving:{name}_latency_{end}{{.*}} (\S+)$", page, re.M) for end in ENDS]
+        total_us, count = (float(each[1]) for each in found if each is not None)
+        table.add_row(f"in the server, mean: {what}", f"{total_us / count / 1000:.0f} ms", "")
+
+
 def _throughput_rows(
     table: Table, alone: Callable[[], Any], over: Callable[[], Any], repeats: int, workers: int
 ) -> None:
@@ -163,32 +167,25 @@ def _throughput_rows(
 
 
 def _import_s() -> float:
-    """Give the seconds that a Python with TensorFlow takes to start."""
-    started_s = time.monotonic()
-    subprocess.run([sys.executable, "-c", "import tensorflow"], check=True, stderr=subprocess.DEVNULL)
-    return time.monotonic() - started_s
+    """Give the seconds that a Python with TensorFlow takes to start, once its files are in the kernel's memory."""
+    command = [sys.executable, "-c", "import tensorflow"]
+    start = lambda: subprocess.run(command, check=True, stderr=subprocess.DEVNULL)  # noqa: E731
+    start()
+    return took_s(start)
 
 
 def _head(shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
     return np.random.default_rng(0).integers(-1000, 1000, shape).astype(np.int16)
 
 
-def _openvino_rows(
-    table: Table, version: Path, alone: Callable[[], Any], hu: np.ndarray[Any, Any], repeats: int
-) -> None:
-    """Compare with OpenVINO, which reads the same SavedModel; it is installed for this only."""
-    what = "in process / OpenVINO running the same SavedModel, pairs"
-    if importlib.util.find_spec("openvino") is None:
-        table.add_row(what, "did not run: openvino is not installed", f"{GOALS['runtime']}")
-        return
-    openvino = importlib.import_module("openvino")
-    core = openvino.Core()
-    compiled = core.compile_model(core.read_model(str(version)), "CPU")
-    ours, theirs = in_turns([alone, lambda: compiled([hu])], repeats)
-    ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
-    [maps], [expected] = alone(), compiled([hu]).values()
-    table.add_row(what, f"{ratio:.2f}", f"{GOALS['runtime']}")
-    table.add_row("largest difference of a probability", f"{np.abs(maps - expected).max():.1e}", "")
+def _runtime_rows(table: Table, compared: list[Compared]) -> None:
+    if not compared:
+        table.add_row("in process / other runtimes", "did not run: `make bench-endpoint` installs them", "")
+    for each in compared:
+        what = f"in process / {each.runtime} running the same network, turns"
+        times = f"({statistics.median(each.ours_s) * 1000:.0f} / {statistics.median(each.theirs_s) * 1000:.0f} ms)"
+        table.add_row(what, f"{each.ratio:.2f} {times}", f"{GOALS['runtime']}")
+        table.add_row("largest difference of a probability", f"{each.largest_difference:.1e}", "")
 
 
 if __name__ == "__main__":
