@@ -111,7 +111,9 @@ def _peak_mb() -> float:
 
 
 def _train(settings: RunSettings, converted: list[tuple[SourceSettings, Path]], steps: int) -> dict[str, float]:
-    from training.trainer import StepReport, Trainer, strategy_of
+    from training.clusters import strategy_of
+    from training.loop import StepReport
+    from training.trainer import Trainer
 
     class Watch:
         def __init__(self) -> None:

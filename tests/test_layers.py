@@ -38,7 +38,8 @@ HOMES = {
 SQL = re.compile(
     r"\s*(SELECT\s.+\sFROM|INSERT\s+(OR\s+\w+\s+)?INTO|UPDATE\s\S+\sSET|DELETE\s+FROM|PRAGMA\s)", re.DOTALL
 )
-READS_ENVIRONMENT = frozenset(FRONT) | {"triage/settings.py"}
+# the last one reads nothing: it writes what Keras and MLflow take from the environment alone
+READS_ENVIRONMENT = frozenset(FRONT) | {"triage/settings.py", "training/library_switches.py"}
 WITHOUT_TENSORFLOW = ("training/", "inference/model_server/", "inference/extract_messages.py")
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from training.library_switches import BACKENDS, choose_backend
 from triage.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from training.trainer import Trainer
 
 PUBLISH_HELP = "Then calibrate, score and export as the next version in this folder, e.g. models/ich_unet."
+
+BACKEND_HELP = "What Keras computes with; jax and torch use one device, their runs are published with TensorFlow."
 
 
 @click.command(
@@ -90,17 +93,26 @@ def train() -> None:
 @click.argument("config", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint of the run's folder.")
 @click.option("--publish", "repository", type=click.Path(file_okay=False, path_type=Path), help=PUBLISH_HELP)
-def run_training(config: Path, resume: bool, repository: Path | None) -> None:
+@click.option("--backend", type=click.Choice(BACKENDS), default="tensorflow", show_default=True, help=BACKEND_HELP)
+@click.option("--debugger", is_flag=True, help="Dump every tensor's health for TensorBoard's debugger; slow.")
+def run_training(config: Path, resume: bool, repository: Path | None, backend: str, debugger: bool) -> None:
     """Convert the sources that CONFIG names, train on them, and validate."""
-    from training.run import train_network
-    from training.settings import read_settings
-    from training.trainer import Stopped
-
+    if backend != "tensorflow" and (repository or debugger):
+        raise click.BadParameter(f"{backend} neither publishes nor debugs; `train publish` does, from its checkpoint.")
     try:
-        trainer = train_network(read_settings(config), resume=resume, say=_say)
-        if repository is not None:
+        choose_backend(backend)
+        from training.loop import Stopped
+        from training.run import train_network
+        from training.settings import read_settings
+        from training.trainer import Trainer
+
+        try:
+            trainer = train_network(read_settings(config), resume=resume, say=_say, debugger=debugger)
+        except Stopped as stopped:
+            raise click.ClickException(str(stopped)) from stopped
+        if repository is not None and isinstance(trainer, Trainer):
             _publish(trainer, repository)
-    except (ConfigError, Stopped) as error:
+    except ConfigError as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from training.evaluation import area_under_curve
 from training.intervals import Estimate, bootstrap
-from training.run_record import RunRecord, StudyFigures
+from training.run_record import RunRecord, StudyFigures, flat_settings
 from training.svg_plot import plot
 from triage.errors import ConfigError
 
@@ -55,7 +54,7 @@ def differences(runs: Sequence[RunRecord]) -> list[Difference]:
 
 def changed_settings(runs: Sequence[RunRecord]) -> dict[str, tuple[str, ...]]:
     """Give the settings that are not the same in all runs: key, then the value in each."""
-    flat = [_flat(run.settings) for run in runs]
+    flat = [flat_settings(run.settings) for run in runs]
     keys = sorted({key for settings in flat for key in settings})
     values = {key: tuple(str(settings.get(key, "")) for settings in flat) for key in keys}
     return {key: value for key, value in values.items() if len(set(value)) > 1 and key != "folder"}
@@ -142,13 +141,3 @@ def _dice_difference(pairs: Sequence[tuple[StudyFigures, StudyFigures]]) -> Esti
 def _smoothed(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     parts = [points[start : start + SMOOTHED_STEPS] for start in range(0, len(points), SMOOTHED_STEPS)]
     return [(part[-1][0], float(np.mean([value for _, value in part]))) for part in parts]
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = value
-    return flat

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from training.augmentation import augmented
+from training.mix_up import mixed_up
 from training.settings import RunSettings, SourceSettings
 from training.shards import parse_scan, parse_truth, shard_files, weakly_labelled
 from training.weak_labels import SLAB_BLEEDS
@@ -45,6 +46,8 @@ def training_batches(
         blood = tf.cast(slab[1], tf.float32) / 255.0
         step_seed = tf.stack([tf.constant(seed, tf.int32), tf.cast(index, tf.int32)])
         changed = augmented(hu, blood, settings.augmentation, settings.optimiser.crop, pixel_mm, step_seed)
+        if settings.augmentation.mix_up and not weak:  # what is known of a slab by its label alone cannot be mixed
+            changed = mixed_up(*changed, settings.augmentation.mix_up, step_seed + 1)
         return (*changed, slab[2]) if weak else changed
 
     return batches.map(change, num_parallel_calls=2, deterministic=True).prefetch(2)

@@ -5,20 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import keras
 import tensorflow as tf
 
-from training.observers import Board, StepLog, TerminalProgress, Together, Validation
+from training.backend_trainer import BackendTrainer
+from training.board import Board
+from training.clusters import strategy_of
+from training.loop import Stopped
+from training.observers import RunObserver, StepLog, TerminalProgress, Together
 from training.patients import refuse_leaks
 from training.run_record import write_settings
 from training.settings import RunSettings, SourceSettings
-from training.shards import convert, patients_in
-from training.trainer import Trainer, strategy_of
+from training.shards import convert, data_sha256, patients_in
+from training.tracking import TrackedRun, Tracking
+from training.trainer import Trainer
+from training.validation import Validation
 from triage.errors import ConfigError
 
+Say = Callable[[str], None]
+Converted = list[tuple[SourceSettings, Path]]
 
-def convert_sources(
-    settings: RunSettings, sources: tuple[SourceSettings, ...], say: Callable[[str], None]
-) -> list[tuple[SourceSettings, Path]]:
+
+def convert_sources(settings: RunSettings, sources: tuple[SourceSettings, ...], say: Say) -> Converted:
     """Convert sources to shards, each once; with the folder of each."""
     converted = []
     for source in sources:
@@ -27,13 +35,17 @@ def convert_sources(
     return converted
 
 
-def train_network(settings: RunSettings, *, resume: bool, say: Callable[[str], None]) -> Trainer:
-    """Train as the settings say.
+def train_network(
+    settings: RunSettings, *, resume: bool, say: Say, debugger: bool = False, watched_by: tuple[RunObserver, ...] = ()
+) -> Trainer | BackendTrainer:
+    """Train as the settings say, on the backend that Keras was started with.
 
     Args:
         settings: of the run.
-        resume: go on from the newest checkpoint of the run's folder.
+        resume: go on from the newest checkpoint of the run's folder, where there is one.
         say: takes lines for the person who waits.
+        debugger: dump what TensorBoard's debugger shows: every tensor's health, which costs much time and disk.
+        watched_by: further observers.
 
     Raises:
         ConfigError: a source is not what it claims, a patient stands in two splits, or the folder holds a run that
@@ -43,54 +55,83 @@ def train_network(settings: RunSettings, *, resume: bool, say: Callable[[str], N
     if settings.threads:
         tf.config.threading.set_intra_op_parallelism_threads(settings.threads)
         tf.config.threading.set_inter_op_parallelism_threads(settings.threads)
-    strategy = strategy_of(settings.strategy)  # first: a cluster must be joined before anything else runs
+    if debugger:
+        dump_tensors(settings.folder)
+    trains_here = keras.backend.backend() == "tensorflow"
+    # first: a cluster must be joined before anything else runs
+    strategy = strategy_of(settings.strategy, settings.cluster) if trains_here else None
     settings.folder.mkdir(parents=True, exist_ok=True)
     converted = convert_sources(settings, settings.source, say)
     validation = convert_sources(settings, settings.validation, say)
-    refuse_leaks({"source": _patients(converted), "validation": _patients(validation)})
-    trainer = Trainer(settings, converted, strategy)
+    refuse_leaks({"source": patients_of(converted), "validation": patients_of(validation)})
+    trainer = Trainer(settings, converted, strategy) if strategy else BackendTrainer(settings, converted)
     done = _begin(trainer, settings, resume)
-    write_settings(settings)
-    say(f"{trainer.network.count_params()} weights, {trainer.replicas} replicas, from step {done}")
-    trainer.run(_observers(settings, [folder for _, folder in validation], trainer, done))
+    if trainer.first_worker:
+        write_settings(settings)
+    weights = trainer.network.count_params()
+    say(f"{weights} weights, {trainer.replicas} replicas on {keras.backend.backend()}, from step {done}")
+    _watched(trainer, _observers(settings, [folder for _, folder in validation], trainer, done, say, watched_by))
     return trainer
 
 
-def _patients(converted: list[tuple[SourceSettings, Path]]) -> list[tuple[str, str]]:
+def dump_tensors(folder: Path) -> None:
+    """Dump what TensorBoard's debugger shows, from here on."""
+    dump = str(folder / "board" / "debugger")
+    tf.debugging.experimental.enable_dump_debug_info(dump, tensor_debug_mode="FULL_HEALTH", circular_buffer_size=-1)
+
+
+def patients_of(converted: Converted) -> list[tuple[str, str]]:
     """List (source, patient) of converted sources."""
     return [patient for _, folder in converted for patient in patients_in(folder)]
 
 
-def _observers(settings: RunSettings, validation: list[Path], trainer: Trainer, done: int) -> Together:
-    """Give what watches the run; of several workers only the first one's run is watched."""
-    if not trainer.first_worker:
-        return Together()
-    board = Board(settings.folder / "board", settings.optimiser.batch)
-    return Together(
-        TerminalProgress(settings.optimiser.steps, done),
-        StepLog(settings.folder),
-        board,
-        Validation(settings, validation, board),
-    )
-
-
-def trainer_of(settings: RunSettings, *, say: Callable[[str], None]) -> Trainer:
-    """Give the trainer of a run at its newest checkpoint.
+def trainer_of(settings: RunSettings, *, say: Say) -> Trainer:
+    """Give the trainer of a run at its newest checkpoint, on one device.
 
     Raises:
         ConfigError: the run has no checkpoint.
     """
-    trainer = Trainer(settings, convert_sources(settings, settings.source, say), strategy_of(settings.strategy))
+    trainer = Trainer(settings, convert_sources(settings, settings.source, say), strategy_of("one"))
     if trainer.restore() == 0:
         raise ConfigError(f"{settings.folder} holds no checkpoint. Train first.")
     return trainer
 
 
-def _begin(trainer: Trainer, settings: RunSettings, resume: bool) -> int:
-    if resume:
-        return trainer.restore()
-    if trainer.checkpoints.latest_checkpoint:
+def _watched(trainer: Trainer | BackendTrainer, observers: Together) -> None:
+    """Run, and tell the observers how it ended."""
+    outcome = "failed"
+    try:
+        trainer.run(observers)
+        outcome = "finished"
+    except Stopped:
+        outcome = "stopped"
+        raise
+    finally:
+        observers.ended(outcome)
+
+
+def _observers(
+    settings: RunSettings,
+    validation: list[Path],
+    trainer: Trainer | BackendTrainer,
+    done: int,
+    say: Say,
+    further: tuple[RunObserver, ...],
+) -> Together:
+    """Give what watches the run; of several workers only the first one's run is watched."""
+    if not trainer.first_worker:
+        return Together()
+    board = Board(settings.folder / "board", settings.optimiser.batch, settings.profiled_steps)
+    progress = TerminalProgress(settings.optimiser.steps, done)
+    tracking = Tracking(TrackedRun(settings, data_sha256(folder for _, folder in trainer.converted), say))
+    validated = Validation(settings, validation, board, (progress, tracking, *further))
+    return Together(StepLog(settings.folder), board, validated, tracking, *further, progress)
+
+
+def _begin(trainer: Trainer | BackendTrainer, settings: RunSettings, resume: bool) -> int:
+    if not resume and trainer.checkpoint_files():
         raise ConfigError(f"{settings.folder} holds a run already. Go on with --resume, or name another folder.")
-    if settings.warm_start:
+    done = trainer.restore() if resume else 0
+    if done == 0 and settings.warm_start:
         trainer.warm_start(settings.warm_start)
-    return 0
+    return done

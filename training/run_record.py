@@ -13,6 +13,7 @@ from training.settings import RunSettings
 from triage.errors import ConfigError
 
 SETTINGS_FILE, STEPS_FILE, VALIDATION_FILE, STUDIES_FILE = "run.json", "steps.jsonl", "validation.jsonl", "studies.json"
+RECORD_FILES = (SETTINGS_FILE, STEPS_FILE, VALIDATION_FILE, STUDIES_FILE)
 SCORE_INDEX, LINE_INDEX = SCORE_ML.index(1.0), VOXEL_LINES.index(0.5)
 
 
@@ -76,10 +77,25 @@ def read_run(folder: Path) -> RunRecord:
     return RunRecord(
         name=folder.name,
         settings=json.loads((folder / SETTINGS_FILE).read_text()),
-        steps=tuple(_lines(folder / STEPS_FILE)),
+        steps=tuple(
+            {line["step"]: line for line in _lines(folder / STEPS_FILE)}.values()
+        ),  # one that was run again counts once
         validations=tuple(_lines(folder / VALIDATION_FILE)),
         studies=tuple(StudyFigures(**{**study, "slice_dice": tuple(study["slice_dice"])}) for study in studies),
     )
+
+
+def flat_settings(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Give nested settings by their dotted names; those of a list by its places."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            flat.update(flat_settings(value, f"{prefix}{key}."))
+        elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+            flat.update(flat_settings({str(place): item for place, item in enumerate(value)}, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
 
 
 def _lines(path: Path) -> list[dict[str, float]]:

@@ -1,63 +1,35 @@
-"""The training loop: one loop for one device, all GPUs of a host, or many hosts.
+"""A network on TensorFlow under any strategy of tf.distribute: one device, all GPUs of a host, or many hosts.
 
-Keras 3's `fit` fails under MultiWorkerMirroredStrategy, so the loop is our own: `strategy.run` for a step and
+Keras 3's `fit` fails under MultiWorkerMirroredStrategy, so a step is our own: `strategy.run` for its parts and
 `optimizer.apply` for its gradients. The global batch, learning rate and seed mean the same on any number of replicas.
 """
 
 from __future__ import annotations
 
-import signal
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from training.losses import cross_entropy, dice_loss, dice_parts, slab_dice_loss
-from training.network import build_network
+from training.batch_loss import batch_loss
+from training.clusters import addresses_of, is_first_worker
+from training.evaluation import Network
+from training.loop import Figures, Look, Observer, run_rounds
+from training.network import build_network, fold_normalisation
+from training.optimiser import optimiser_of, precision
 from training.pipeline import training_batches
+from training.portable_checkpoint import newest_portable, read_portable
+from training.serving_network import array_network
 from training.settings import RunSettings, SourceSettings
 from training.warm_start import BATCHES_MEASURED, start_from
-from training.weak_labels import known_logits, weak_loss
 from triage.errors import ConfigError
 
 CHECKPOINTS_KEPT = 3
+CHECKPOINTS = "checkpoints"  # folder of the first worker's; the others' have their task's name behind
 Converted = Sequence[tuple[SourceSettings, Path]]
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """What one step gave."""
-
-    step: int  # from 1
-    loss: float
-    cross_entropy: float
-    dice_loss: float
-    learning_rate: float
-    seconds: float
-    input_wait_s: float
-
-
-class Observer(Protocol):
-    """What watches a run: progress on the terminal, TensorBoard."""
-
-    def step_done(self, report: StepReport) -> None:
-        """Take the figures of one step."""
-
-    def round_done(self, trainer: Trainer) -> None:
-        """Look at the network after a round; called after its checkpoint is written."""
-
-
-class Stopped(Exception):
-    """The run was asked to stop and has written a checkpoint."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-        super().__init__(f"Stopped at step {step}; the checkpoint is written. Go on with --resume.")
 
 
 class Trainer:
@@ -79,22 +51,48 @@ class Trainer:
                 f"A batch of {settings.optimiser.batch} slabs does not divide among {self.replicas} replicas."
             )
         keras.utils.set_random_seed(settings.seed)
-        with strategy.scope():
+        with strategy.scope(), precision(settings.precision):
             self.network = build_network(settings.network, settings.optimiser.crop, synchronized=self.replicas > 1)
-            self.optimiser = _optimiser(settings)
+            self.optimiser = optimiser_of(settings)
             self.optimiser.build(self.network.trainable_variables)
             self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
-        self.first_worker = _is_first_worker(strategy)
-        checkpoint = tf.train.Checkpoint(network=self.network, optimiser=self.optimiser, step=self.step)
+        self.first_worker = is_first_worker(strategy)
+        self._cluster = addresses_of(strategy.cluster_resolver) if strategy.cluster_resolver else ()
+        self._checkpoint = tf.train.Checkpoint(network=self.network, optimiser=self.optimiser, step=self.step)
         self.checkpoints = tf.train.CheckpointManager(
-            checkpoint, str(_checkpoint_folder(settings.folder, strategy)), CHECKPOINTS_KEPT
+            self._checkpoint, str(_checkpoint_folder(settings.folder, strategy)), CHECKPOINTS_KEPT
         )
+        # on several hosts the sums go through collectives, which XLA does not compile on a CPU
+        self._replica_step_compiled = tf.function(self._replica_step, jit_compile=settings.xla or None)
         self._train_step = tf.function(self._distributed_step)
+        self._newest: tuple[tf.Tensor, ...] | None = None
+
+    @property
+    def steps_done(self) -> int:
+        """Steps taken so far."""
+        return int(self.step.numpy())
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the next step."""
+        return float(self.optimiser.learning_rate)
 
     def restore(self) -> int:
-        """Go back to the newest checkpoint; the step it holds, 0 where there is none."""
-        self.checkpoints.restore_or_initialize()
-        return int(self.step.numpy())
+        """Go back to the newest checkpoint that all workers have; the step it holds, 0 where there is none.
+
+        Raises:
+            ConfigError: the workers have no checkpoint in common, or the folder's is of another network.
+        """
+        own = self._own_checkpoints()
+        agreed = self._least_of_all_workers(max(own, default=0))
+        if agreed and agreed not in own:
+            raise ConfigError(
+                f"The workers have checkpoints in common up to step {agreed}, this one has {sorted(own)}. "
+                f"Copy the others' into {self.checkpoints.directory}, or begin anew."
+            )
+        if agreed:
+            self._restore(own[agreed])
+        return self.steps_done
 
     def warm_start(self, source: Path) -> None:
         """Take the network's weights, and nothing else, from another run's checkpoints or a published version."""
@@ -102,38 +100,10 @@ class Trainer:
         start_from(self.network, source, self.settings.network, batches.map(lambda hu, *_truth: hu))
 
     def run(self, observer: Observer) -> None:
-        """Train to the last step, a checkpoint after each round.
+        """Train to the last step; see `run_rounds`."""
+        run_rounds(self, observer)
 
-        Raises:
-            Stopped: SIGTERM or SIGINT came; a checkpoint was written first.
-        """
-        per_round = self.settings.steps_per_round
-        with _asked_to_stop() as stop:
-            while (done := int(self.step.numpy())) < self.settings.optimiser.steps:
-                end = min(self.settings.optimiser.steps, (done // per_round + 1) * per_round)
-                self._run_round(done, end, observer, stop)
-                self.checkpoints.save(checkpoint_number=int(self.step.numpy()))
-                if stop():
-                    raise Stopped(int(self.step.numpy()))
-                observer.round_done(self)
-
-    def _run_round(self, done: int, end: int, observer: Observer, stop: Callable[[], bool]) -> None:
-        """Take the steps from `done` to `end`, all in one round; its batches depend on the round alone."""
-        round_number, shown = divmod(done, self.settings.steps_per_round)
-        batches = iter(self._distributed_batches(round_number, shown))
-        for step in range(done + 1, end + 1):
-            started = time.perf_counter()
-            batch = next(batches)
-            waited = time.perf_counter() - started
-            figures = self._train_step(batch)
-            loss, entropy, dice = (float(value) for value in figures)
-            self.step.assign(step)
-            rate = float(self.optimiser.learning_rate)
-            observer.step_done(StepReport(step, loss, entropy, dice, rate, time.perf_counter() - started, waited))
-            if stop():
-                return
-
-    def _distributed_batches(self, round_number: int, shown: int) -> Any:
+    def batches(self, round_number: int, shown: int) -> Iterator[Any]:
         """Give the round's batches, each replica its part; every process reads the same stream and takes its own."""
 
         def batches_of(context: tf.distribute.InputContext) -> tf.data.Dataset:
@@ -144,54 +114,130 @@ class Trainer:
             def own_parts(*tensors: tf.Tensor) -> tuple[tf.Tensor, ...]:
                 return tuple(_parts(tensor, self.replicas)[first : first + local] for tensor in tensors)
 
-            return batches if self.replicas == 1 else batches.map(own_parts).unbatch()
+            own = batches if self.replicas == 1 else batches.map(own_parts).unbatch()
+            # said to be endless, a batch needs no word with the other workers whether they have one too
+            return own.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
-        return self.strategy.distribute_datasets_from_function(batches_of)
+        return iter(self.strategy.distribute_datasets_from_function(batches_of))
 
-    def _distributed_step(self, batch: tuple[tf.Tensor, ...]) -> Any:
-        per_replica = self.strategy.run(self._replica_step, args=batch)
+    def take_step(self, batch: tuple[Any, ...], asked_to_stop: bool) -> Figures:
+        """Move the weights once; all workers learn whether any of them was asked to stop.
+
+        Raises:
+            ConfigError: another worker is lost.
+        """
+        self._newest = batch
+        with self._others_there():
+            *figures, asked = self._train_step(batch, tf.constant(float(asked_to_stop))).numpy().tolist()
+        self.step.assign_add(1)
+        return Figures.of(figures, asked_to_stop=asked > 0)
+
+    def save(self) -> None:
+        """Write a checkpoint; where that fails the ones before stay whole.
+
+        Raises:
+            ConfigError: the disk is full or cannot be written.
+        """
+        try:
+            self.checkpoints.save(checkpoint_number=self.steps_done)
+        except (tf.errors.OpError, OSError) as error:
+            kept = self.checkpoints.latest_checkpoint
+            raise ConfigError(
+                f"The checkpoint of step {self.steps_done} cannot be written to {self.checkpoints.directory}: "
+                f"{str(error).splitlines()[0]}. The newest whole one is {Path(kept).name if kept else 'none'}; make "
+                "room and go on with --resume."
+            ) from error
+
+    def checkpoint_files(self) -> list[Path]:
+        """List the files of the newest checkpoint."""
+        newest = Path(self.checkpoints.latest_checkpoint or "none")
+        return sorted(newest.parent.glob(f"{newest.name}.*"))
+
+    def look(self) -> Look | None:
+        """Look at this process' part of the newest batch, with the normalisation that is served."""
+        if self._newest is None:
+            return None
+        batch = [self.strategy.experimental_local_results(part)[0] for part in self._newest]
+        probability, gradients = self._look(*batch)
+        names = [weight.path for weight in self.network.trainable_variables]
+        return Look(probability.numpy(), dict(zip(names, (value.numpy() for value in gradients), strict=True)))
+
+    def reader(self) -> Network:
+        """Give the network as it would be served, as a function of arrays."""
+        grid = self.settings.grid
+        return array_network(fold_normalisation(self.network, self.settings.network, (grid.rows, grid.columns)))
+
+    @contextmanager
+    def _others_there(self) -> Iterator[None]:
+        """Name the loss of another worker, in whichever sum over all of them it shows."""
+        try:
+            yield
+        except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+            if len(self._cluster) < 2:
+                raise
+            raise ConfigError(
+                f"Another worker of {', '.join(self._cluster)} was lost after step {self.steps_done}. "
+                "Start all of them again with --resume."
+            ) from error
+
+    def _distributed_step(self, batch: tuple[tf.Tensor, ...], asked_to_stop: tf.Tensor) -> Any:
+        per_replica = self.strategy.run(self._replica_step_compiled, args=(asked_to_stop, *batch))
         return self.strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)
 
-    def _replica_step(self, hu: tf.Tensor, blood: tf.Tensor, truth: tf.Tensor | None = None) -> tf.Tensor:
-        """Take one step with this replica's part; its share of (loss, cross-entropy, Dice loss) of the global batch."""
-        optimiser = self.settings.optimiser
+    def _replica_step(
+        self, asked_to_stop: tf.Tensor, hu: tf.Tensor, blood: tf.Tensor, truth: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """Take one step with this replica's part; its share of the figures of the global batch."""
         with tf.GradientTape() as tape:
-            logits = self.network(hu, training=True)
-            weak = 0.0 if truth is None else weak_loss(logits, truth)
-            logits = logits if truth is None else known_logits(logits, truth)
-            entropy = cross_entropy(logits, blood)
-            parts = dice_parts(logits, blood)
-            if self.replicas > 1:
-                parts = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, parts)
-            dice = dice_loss(parts)
             # the optimiser adds up the replicas' gradients, so each brings its share of the mean
-            strong = optimiser.cross_entropy_weight * entropy + optimiser.dice_weight * dice
-            strong += optimiser.slab_dice_weight * slab_dice_loss(logits, blood)
-            loss = (strong + optimiser.weak_weight * weak) / self.replicas
+            figures = self._loss(self.network(hu, training=True), blood, truth) / self.replicas
+            loss = self.optimiser.scale_loss(figures[0])
         gradients = tape.gradient(loss, self.network.trainable_variables)
         self.optimiser.apply(gradients, self.network.trainable_variables)
-        return tf.stack([loss, entropy / self.replicas, dice / self.replicas])
+        return tf.concat([figures, asked_to_stop[None]], axis=0)
 
+    def _loss(self, logits: tf.Tensor, blood: tf.Tensor, truth: tf.Tensor | None) -> tf.Tensor:
+        def added_up(parts: tf.Tensor) -> tf.Tensor:
+            if self.replicas == 1:
+                return parts
+            return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, parts)
 
-def strategy_of(name: str) -> tf.distribute.Strategy:
-    """Give the strategy of that name; several hosts are found in TF_CONFIG."""
-    if name == "mirrored":
-        return tf.distribute.MirroredStrategy()
-    if name == "multi_worker":
-        return tf.distribute.MultiWorkerMirroredStrategy()
-    return tf.distribute.get_strategy()
+        return batch_loss(logits, blood, truth, self.settings.optimiser, added_up)
 
+    @tf.function  # type: ignore[untyped-decorator]
+    def _look(
+        self, hu: tf.Tensor, blood: tf.Tensor, truth: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        with tf.GradientTape() as tape:
+            logits = self.network(hu, training=False)
+            loss = batch_loss(logits, blood, truth, self.settings.optimiser)[0]
+        return tf.sigmoid(logits), tape.gradient(loss, self.network.trainable_variables)
 
-def _optimiser(settings: RunSettings) -> keras.optimizers.Optimizer:
-    chosen = settings.optimiser
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=chosen.learning_rate / max(1, chosen.warmup_steps),
-        decay_steps=max(1, chosen.steps - chosen.warmup_steps),
-        alpha=0.01,
-        warmup_target=chosen.learning_rate,
-        warmup_steps=chosen.warmup_steps,
-    )
-    return keras.optimizers.AdamW(schedule, weight_decay=chosen.weight_decay)
+    def _own_checkpoints(self) -> dict[int, str]:
+        """Find the checkpoints that this process can read, by step: its own, and on a shared disk the first."""
+        found: dict[int, str] = {}
+        for folder in (self.settings.folder / CHECKPOINTS, Path(self.checkpoints.directory)):
+            state = tf.train.get_checkpoint_state(str(folder))
+            for path in state.all_model_checkpoint_paths if state else ():
+                found[int(path.rpartition("-")[2])] = path
+        step, portable = newest_portable(self.settings.folder / CHECKPOINTS)
+        return found | ({step: str(portable)} if portable else {})
+
+    def _restore(self, path: str) -> None:
+        if path.endswith(".npz"):
+            self.step.assign(read_portable(Path(path), self.network, self.optimiser))
+            return
+        try:
+            self._checkpoint.restore(path).assert_existing_objects_matched()
+        except (tf.errors.OpError, ValueError, AssertionError) as error:
+            raise ConfigError(f"The checkpoint {path} is not of the network that the settings name.") from error
+
+    def _least_of_all_workers(self, step: int) -> int:
+        """Give the smallest of the workers' steps: one may have died before it wrote what the others have."""
+        if len(self._cluster) < 2:
+            return step
+        values = self.strategy.experimental_distribute_values_from_function(lambda _context: tf.constant([step]))
+        return int(self.strategy.gather(values, axis=0).numpy().min())
 
 
 def _parts(tensor: tf.Tensor, count: int) -> tf.Tensor:
@@ -201,31 +247,7 @@ def _parts(tensor: tf.Tensor, count: int) -> tf.Tensor:
 
 def _checkpoint_folder(folder: Path, strategy: tf.distribute.Strategy) -> Path:
     """Give the folder of checkpoints; all workers write, since each must be able to go on by itself."""
-    if _is_first_worker(strategy):
-        return folder / "checkpoints"
+    if is_first_worker(strategy):
+        return folder / CHECKPOINTS
     resolver = strategy.cluster_resolver
-    return folder / f"checkpoints-{resolver.task_type}-{resolver.task_id}"
-
-
-def _is_first_worker(strategy: tf.distribute.Strategy) -> bool:
-    resolver = strategy.cluster_resolver
-    if resolver is None or not resolver.task_type:
-        return True
-    return bool(resolver.task_type == "chief" or (resolver.task_type == "worker" and resolver.task_id == 0))
-
-
-@contextmanager
-def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Notice SIGTERM and SIGINT instead of dying of them."""
-    asked = False
-
-    def note(_signal: int, _frame: object) -> None:
-        nonlocal asked
-        asked = True
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return folder / f"{CHECKPOINTS}-{resolver.task_type}-{resolver.task_id}"

@@ -37,6 +37,7 @@ def small_run(tmp_path, shards) -> RunSettings:
             "rounds_per_validation": 10,
             "grid": {"rows": 48, "columns": 48, "spacing_mm": (5.0, 5.0, 5.0)},
             "network": {"widths": (4, 8)},
+            "tracking": {"on": False},  # a new database takes seconds to lay out
             "optimiser": {"steps": 4, "batch": 4, "crop": (48, 48), "warmup_steps": 1},
             "source": [SMALL_PHANTOMS],
         }

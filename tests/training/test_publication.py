@@ -19,6 +19,8 @@ columns = 48
 spacing_mm = [5.0, 5.0, 5.0]
 [network]
 widths = [4, 8]
+[tracking]
+on = false
 [optimiser]
 steps = 2
 batch = 4

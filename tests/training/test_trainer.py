@@ -6,8 +6,10 @@ import signal
 import numpy as np
 import pytest
 
+from training.clusters import strategy_of
+from training.loop import Stopped
 from training.run import convert_sources, train_network, trainer_of
-from training.trainer import Stopped, Trainer, strategy_of
+from training.trainer import Trainer
 from triage.errors import ConfigError
 
 SAME_RUN_RTOL = 1e-3  # weights: threads add floats in another order

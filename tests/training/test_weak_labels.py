@@ -7,11 +7,12 @@ import pytest
 from keras import ops
 
 from tests.training import data_sets
+from training.clusters import strategy_of
 from training.losses import cross_entropy, dice_parts
 from training.pipeline import training_batches
 from training.settings import RunSettings
 from training.shards import convert, patients_in, read_scans, weakly_labelled
-from training.trainer import Trainer, strategy_of
+from training.trainer import Trainer
 from training.weak_labels import (
     SLAB_BLEEDS,
     STUDY_BLEEDS,
@@ -107,7 +108,7 @@ def test_strengths_survive_conversion_and_train_together(mixed_run):
     batch = next(iter(training_batches(mixed_run, converted, 0)))
     hu, _, truth = batch
     before = trainer.network.trainable_variables[0].numpy()
-    losses = [trainer._train_step(batch).numpy() for _ in range(3)]
+    losses = [trainer.take_step(batch, asked_to_stop=False).loss for _ in range(3)]
 
     assert (hu.shape, truth.shape) == ((8, 48, 48, 3), (8,))
     assert set(truth.numpy()) <= {VOXELS_KNOWN, SLAB_BLEEDS, STUDY_BLEEDS}
