@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -23,6 +24,13 @@ from triage.errors import ConfigError, StoreError
 from triage.settings import load_settings
 from triage.stop_signal import StopSignal
 
+SHOWN = 10  # refused files that are named
+REFUSALS = {
+    0xA7: "out of resources: send it again later",
+    0xA9: "the data set does not match its SOP class, or lacks a UID",
+    0xC0: "the data set cannot be understood",
+    0x01: "the service is refused",
+}
 FAILED = 1
 USAGE = 2
 PEM_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -95,6 +103,10 @@ def send(
             results = send_files(files, peer, associations=associations, on_sent=lambda _: bar.advance(task))
     except PeerUnreachable as error:
         raise _failure(error, FAILED) from error
+    if not files:
+        console.print("There is no DICOM file among them.")
+    for sent in [each for each in results if not each.accepted][:SHOWN]:
+        console.print(f"{sent.file.path}: {_meaning(sent.status)}", highlight=False, soft_wrap=True, markup=False)
     click.echo(_summary(results))
     if not files or not all(sent.accepted for sent in results):
         raise SystemExit(FAILED)
@@ -137,7 +149,7 @@ def echo(
         raise _failure(error, USAGE) from error
     except PeerUnreachable as error:
         raise _failure(error, FAILED) from error
-    click.echo(f"{called_aet} answers: 0x{status:04X}")
+    click.echo(f"{called_aet} answers: 0x{status:04X}{'' if status else ', Success'}")
     if status:
         raise SystemExit(FAILED)
 
@@ -162,7 +174,15 @@ def _show(checks: list[Check]) -> int:
         table.add_row(escape(item.what), f"[{colours[item.grade]}]{item.grade.value}", escape(item.found),
                       escape(item.mend))  # fmt: skip
     Console().print(table)
+    click.echo(_verdict(checks))
     return FAILED if has_fault(checks) else 0
+
+
+def _verdict(checks: Sequence[Check]) -> str:
+    faults, doubts = (sum(item.grade is grade for item in checks) for grade in (Grade.FAULT, Grade.DOUBTFUL))
+    if faults:
+        return f"{faults} fault{'s' * (faults > 1)}: a listener would not start, or would lose images."
+    return f"No fault; {doubts} to look at." if doubts else "No fault."
 
 
 def _summary(results: list[Sent]) -> str:
@@ -172,6 +192,13 @@ def _summary(results: list[Sent]) -> str:
                       for sent in results if not sent.accepted)  # fmt: skip
     answers = "".join(f", {count} {status}" for status, count in sorted(refused.items()))
     return f"{accepted} of {len(results)} accepted{answers}"
+
+
+def _meaning(status: int | None) -> str:
+    """Say what an answer to C-STORE means (PS3.4 Table B.2-1, by the first byte; PS3.7 Annex C)."""
+    if status is None:
+        return "no answer, or no presentation context for it was accepted"
+    return f"0x{status:04X}, {REFUSALS.get(status >> 8, 'see the conformance statement of the receiver')}"
 
 
 def _failure(error: Exception, exit_code: int) -> SystemExit:

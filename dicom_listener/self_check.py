@@ -36,6 +36,7 @@ def self_check(settings: Settings, *, disk: Disk | None = None) -> list[Check]:
         *kept_checks(settings.storage, settings.listener),
         *_senders(settings.listener),
         _dicom_port(settings, running=running),
+        *_times(settings.listener),
         *_metrics_port(settings.listener, running=running),
         *_tls(settings),
         _descriptors(settings.listener),
@@ -107,6 +108,16 @@ def _metrics_port(settings: ListenerSettings, *, running: bool) -> Iterator[Chec
                     "listener.metrics_port")  # fmt: skip
 
 
+def _times(settings: ListenerSettings) -> Iterator[Check]:
+    """Whether the waits of completion make sense together."""
+    if settings.cap_s < settings.quiet_period_s:
+        found = f"with slices missing after {settings.cap_s:g} s, with none after {settings.quiet_period_s:g} s"
+        yield Check("completion", Grade.DOUBTFUL, found, "listener.cap_s above listener.quiet_period_s")
+    if settings.moved_on_s < settings.settle_s:
+        found = f"{settings.moved_on_s:g} s while the association is open, {settings.settle_s:g} s after its release"
+        yield Check("completion", Grade.DOUBTFUL, found, "listener.moved_on_s above listener.settle_s")
+
+
 def _bind(what: str, host: str, port: int, setting: str) -> Check:
     """Try to open a port."""
     try:
@@ -125,17 +136,17 @@ def _mend_of(error: OSError, port: int, setting: str) -> str:
         return f"end what uses it (ss -ltnp 'sport = :{port}'), or choose another with {setting}"
     if error.errno in (errno.EACCES, errno.EPERM) and port < PRIVILEGED_PORTS:
         return f"give the service CAP_NET_BIND_SERVICE, or choose {setting} = {PRIVILEGED_PORTS} or more"
-    return f"{setting.rpartition('.')[0]}: an address of this host"
+    return f"{setting.replace('port', 'host')}: an address of this host, or 0.0.0.0 for all of them"
 
 
 def _tls(settings: Settings) -> Iterator[Check]:
     """Try the files of TLS, of the port and towards the PACS."""
-    for what, make in (("TLS", lambda: tls_context(settings.listener)),
-                       ("TLS of reconcile", lambda: pacs_tls(settings.reconcile))):  # fmt: skip
+    for what, section, make in (("TLS", "listener", lambda: tls_context(settings.listener)),
+                                ("TLS of reconcile", "reconcile", lambda: pacs_tls(settings.reconcile))):  # fmt: skip
         try:
             make()
         except ConfigError as error:
-            yield Check(what, Grade.FAULT, str(error), "PEM files that belong together, readable by this user")
+            yield Check(what, Grade.FAULT, str(error), f"{section}.tls_...: PEM files that this user may read")
     for setting, path in certificates_of(settings.listener, settings.reconcile).items():
         yield from _certificate(setting, path)
     for key in {_key(settings.listener), _key(settings.reconcile)} - {None}:

@@ -38,16 +38,10 @@ def tls_context(settings: ListenerSettings) -> ssl.SSLContext | None:
             raise ConfigError("listener.tls_key and listener.tls_client_ca need listener.tls_certificate.")
         return None
     context = _context(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
-        if settings.tls_client_ca is not None:
-            context.load_verify_locations(settings.tls_client_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"The TLS files cannot be used: {error.strerror or type(error).__name__}. Expected PEM files in "
-            "listener.tls_certificate, listener.tls_key (if apart) and listener.tls_client_ca (if clients need one)."
-        ) from error
+    _load_chain(context, settings.tls_certificate, settings.tls_key)
+    if settings.tls_client_ca is not None:
+        _load_authority(context, settings.tls_client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
@@ -80,15 +74,9 @@ def client_tls(authority: Path, certificate: Path | None, key: Path | None, *, s
     context = _context(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = bool(server_name)
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the one certificate of a peer will do as authority
-    try:
-        context.load_verify_locations(authority)
-        if certificate is not None:
-            context.load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"The TLS files cannot be used: {error.strerror or type(error).__name__}. Expected PEM files: "
-            "an authority, and, if the peer asks for one, a certificate with its key."
-        ) from error
+    _load_authority(context, authority)
+    if certificate is not None:
+        _load_chain(context, certificate, key)
     return ClientTls(context, server_name)
 
 
@@ -112,6 +100,37 @@ def _context(protocol: int) -> ssl.SSLContext:
     context.set_ciphers(CIPHERS)
     context.options |= ssl.OP_NO_RENEGOTIATION
     return context
+
+
+def _load_chain(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
+    """Load a certificate and its key; none of the two may ask for a passphrase: nobody is there to type it."""
+    for path in (certificate, key):
+        _check_readable(path)
+    where = f"in {key}" if key is not None else "in the same file"
+    try:
+        context.load_cert_chain(certificate, key, password=lambda: b"")
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise ConfigError(f"The key {where} is not that of the certificate {certificate}.") from error
+        raise ConfigError(
+            f"{certificate} cannot be used. Expected a PEM certificate, and {where} its private key without passphrase."
+        ) from error
+
+
+def _load_authority(context: ssl.SSLContext, authority: Path) -> None:
+    _check_readable(authority)
+    try:
+        context.load_verify_locations(authority)
+    except ssl.SSLError as error:
+        raise ConfigError(f"{authority} holds no certificate of an authority, PEM.") from error
+
+
+def _check_readable(path: Path | None) -> None:
+    try:
+        if path is not None:
+            path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def certificates_of(listener: ListenerSettings, reconcile: ReconcileSettings) -> dict[str, Path]:

@@ -53,6 +53,7 @@ def test_send_says_what_was_refused(listener: Running, tmp_path: Path) -> None:
 
     assert result.exit_code == 1
     assert "1 of 2 accepted, 1 0xA900" in result.stdout
+    assert "IM0002.dcm: 0xA900, the data set does not match its SOP class, or lacks a UID" in result.stderr
 
 
 def test_send_to_nobody_fails(tmp_path: Path) -> None:

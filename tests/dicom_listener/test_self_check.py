@@ -207,7 +207,9 @@ def test_port_in_use_is_a_fault(tmp_path: Path, setting: str) -> None:
 def test_address_of_another_host_is_a_fault(tmp_path: Path) -> None:
     check = checks_of(tmp_path, host="192.0.2.1")["DICOM port 0"]
 
-    assert (check.grade, check.mend) == (Grade.FAULT, "listener: an address of this host")
+    assert (check.grade, check.mend) == (
+        Grade.FAULT, "listener.host: an address of this host, or 0.0.0.0 for all of them"
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -252,6 +254,12 @@ def test_too_few_descriptors_are_doubtful(tmp_path: Path) -> None:
     assert "LimitNOFILE=" in check.mend
 
 
+def test_waits_that_contradict_each_other_are_doubtful(tmp_path: Path) -> None:
+    check = checks_of(tmp_path, cap_s=5.0, quiet_period_s=20.0)["completion"]
+
+    assert (check.grade, check.mend) == (Grade.DOUBTFUL, "listener.cap_s above listener.quiet_period_s")
+
+
 def test_running_listener_is_found_and_left_alone(tmp_path: Path) -> None:
     with running(tmp_path) as listener:
         checks = checks_of(tmp_path, port=listener.port)
@@ -275,6 +283,7 @@ def test_command_exits_by_what_was_found(tmp_path: Path, monkeypatch: pytest.Mon
     assert (good.returncode, bad.returncode) == (0, 1), good.stdout + bad.stdout
     assert "durable write" in good.stdout
     assert "make room, or lower listener.min_free_bytes" in bad.stdout
+    assert bad.stdout.splitlines()[-1] == "1 fault: a listener would not start, or would lose images."
 
 
 def test_wrong_settings_are_a_usage_error(tmp_path: Path) -> None:

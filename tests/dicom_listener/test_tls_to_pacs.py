@@ -182,7 +182,11 @@ def test_token_is_for_this_user_alone(received: Running) -> None:
 def test_files_that_do_not_belong_together_are_named(pem: Path) -> None:
     with pytest.raises(ConfigError, match=r"need reconcile\.tls_ca"):
         pacs_tls(ReconcileSettings(tls_certificate=pem / "listener.pem"))
-    with pytest.raises(ConfigError, match="Expected PEM files"):
+    with pytest.raises(ConfigError, match=r"none\.pem cannot be read: No such file"):
+        pacs_tls(ReconcileSettings(tls_ca=pem / "none.pem"))
+    with pytest.raises(ConfigError, match=r"san holds no certificate of an authority"):
+        pacs_tls(ReconcileSettings(tls_ca=pem / "san"))
+    with pytest.raises(ConfigError, match=r"The key in .*listener\.key is not that of the certificate .*pacs\.pem"):
         pacs_tls(
             ReconcileSettings(tls_ca=pem / "ca.pem", tls_certificate=pem / "pacs.pem", tls_key=pem / "listener.key")
         )
