@@ -45,40 +45,70 @@ def statement(settings: ListenerSettings, reconcile: ReconcileSettings | None = 
         reconcile: of the comparison with the PACS; None: leave it out.
     """
     asked = reconcile_section(reconcile) if reconcile is not None else ()
-    port = (*_overview(), *_networking(settings), *_contexts(), *_storage(settings))
-    return "\n".join([*port, *asked, *_security(settings, reconcile)]) + "\n"
+    port = (*_policies(settings), *_contexts(), *_storage(settings), *_commitment(settings))
+    rest = (*_networks(settings), *_security(settings, reconcile))
+    return "\n".join([*_overview(reconcile), *_model(settings, reconcile), *port, *asked, *rest]) + "\n"
 
 
-def _overview() -> Iterator[str]:
+def _overview(reconcile: ReconcileSettings | None) -> Iterator[str]:
     yield "# DICOM Conformance Statement"
     yield ""
-    yield "Written by `ich-triage conformance` from the configuration; do not edit."
+    yield "Written by `ich-triage conformance` from the configuration, after PS3.2; do not edit. For those who connect"
+    yield "a PACS or a scanner: a statement of conformance does not replace trying the two together."
     yield ""
-    yield "ich-triage receives images by C-STORE, commits to them, and answers C-ECHO."
+    yield "## 1 Overview"
     yield ""
-    services = [(name, "no", "yes") for name in ("Verification", "Storage", "Storage Commitment Push Model")]
-    yield from _table(("network service", "user (SCU)", "provider (SCP)"), services)
+    yield "ich-triage receives head CTs by C-STORE, commits to them, and sets the order of a reading list. It offers no"
+    yield "query by DIMSE, and changes none of what it is sent. worklist_ui/README.md describes its DICOMweb services."
+    yield ""
+    services = [
+        ("Verification", "yes", "yes"),
+        ("Storage", "for trying only: `ich-triage send`", "yes"),
+        ("Storage Commitment Push Model", "no", "yes"),
+        *_query_services(reconcile),
+        ("Media interchange", "no", "no"),
+    ]
+    yield from _table(("service", "user (SCU)", "provider (SCP)"), services)
     yield ""
 
 
-def _networking(settings: ListenerSettings) -> Iterator[str]:
-    known = "are rejected (1/1/3)" if settings.only_known_senders else "are accepted"
-    called = "is rejected (1/1/7)" if settings.require_called_ae_title else "is accepted"
-    yield "## Association policies"
+def _query_services(reconcile: ReconcileSettings | None) -> Iterator[tuple[str, str, str]]:
+    if reconcile is not None:
+        fetched = {"move": "MOVE", "get": "GET"}.get(reconcile.retrieve)
+        for operation in ("FIND", *([fetched] if fetched else [])):
+            yield f"Query/Retrieve, Study Root - {operation}", "yes", "no"
+
+
+def _model(settings: ListenerSettings, reconcile: ReconcileSettings | None) -> Iterator[str]:
+    yield "## 2 Implementation model"
+    yield ""
+    keeps = "keeps what senders push, answers C-ECHO and commitment requests"
+    asks = "asks the PACS what it has and fetches what is missing"
+    entities = [("Listener", f"`{settings.ae_title}`", keeps, "for commitment reports", "yes")]
+    if reconcile is not None:
+        entities.append(("Comparison", f"`{reconcile.ae_title}`", asks, "yes", "no"))
+    yield from _table(("application entity", "AE title", "does", "initiates associations", "accepts them"), entities)
+    yield ""
+    yield "Each image is on the disk, synced, and in the ledger before Success is answered; what is done with it later"
+    yield "has no part in that. Each entity is a process of its own, and none needs another to run."
+    yield ""
+
+
+def _policies(settings: ListenerSettings) -> Iterator[str]:
+    yield "## 3 Listener"
+    yield ""
+    yield "### 3.1 Association policies"
     yield ""
     yield from _table(
         ("item", "value"),
         [
-            ("AE title", f"`{settings.ae_title}`"),
-            ("TCP port", str(settings.port)),
-            ("another called AE title", called),
-            ("calling AE titles that are not set", known),
-            ("associations at once", f"{settings.max_associations}; beyond: rejected (2/3/2)"),
+            ("application context", "`1.2.840.10008.3.1.1.1`"),
+            ("associations at once", str(settings.max_associations)),
             ("maximum PDU length received", f"{settings.max_pdu_bytes} bytes"),
             ("asynchronous operations", "one at a time: any window proposed is answered 1/1"),
             ("SOP class extended and common extended negotiation", "not answered"),
             ("user identity (PS3.7 D.3.3.7)", _identities(settings)),
-            ("time for negotiation", f"{settings.negotiation_timeout_s:g} s"),
+            ("time for negotiation", f"{settings.negotiation_timeout_s:g} s, then the connection is closed"),
             ("time without a word", f"{settings.network_timeout_s:g} s, then A-ABORT"),
             ("largest data set", f"{settings.max_object_bytes} bytes, then A-ABORT"),
             ("implementation class UID", f"`{IMPLEMENTATION_CLASS_UID}`"),
@@ -86,6 +116,25 @@ def _networking(settings: ListenerSettings) -> Iterator[str]:
         ],
     )
     yield ""
+    yield "### 3.2 Associations that are rejected"
+    yield ""
+    yield from _table(("result / source / reason", "when"), _rejections(settings))
+    yield ""
+    yield "A PDU that PS3.8 does not allow, or whose lengths do not add up, is answered by A-ABORT."
+    yield ""
+
+
+def _rejections(settings: ListenerSettings) -> Iterator[tuple[str, str]]:
+    if settings.require_called_ae_title:
+        yield "1 / 1 / 7, called AE title not recognized", f"another one than `{settings.ae_title}` is called"
+    unknown = "it is none of `listener.senders`, or " if settings.only_known_senders else ""
+    yield "1 / 1 / 3, calling AE title not recognized", f"{unknown}it calls from a host that is not set for it"
+    if any(sender.username for sender in settings.senders):
+        yield "1 / 2 / 1, no reason given", "the user identity that is set for it was not shown"
+    yield (
+        "2 / 3 / 2, local limit exceeded",
+        f"beyond {settings.max_associations} associations, or beyond those of one sender",
+    )
 
 
 def _identities(settings: ListenerSettings) -> str:
@@ -100,7 +149,7 @@ def _identities(settings: ListenerSettings) -> str:
 
 
 def _contexts() -> Iterator[str]:
-    yield "## Presentation contexts"
+    yield "### 3.3 Presentation contexts"
     yield ""
     yield "Any context of an abstract syntax below is accepted in any transfer syntax. Of several offered in one"
     yield "context that is taken which is uncompressed little endian, else the first that the sender names. Private SOP"
@@ -115,28 +164,63 @@ def _contexts() -> Iterator[str]:
 
 
 def _storage(settings: ListenerSettings) -> Iterator[str]:
-    yield "## Storage"
+    yield "### 3.4 Storage"
     yield ""
-    yield "Level 2 (full): every element is kept, byte for byte, with File Meta Information in front (PS3.10). A second"
-    yield "data set under a known SOP Instance UID is kept beside the first, as a conflict; none is overwritten."
-    yield f"Below {settings.min_free_bytes} bytes of free disk images are refused before anything is written."
+    yield "Level 2 (full): every element is kept, byte for byte, with File Meta Information in front (PS3.10); none is"
+    yield "coerced. A second data set under a known SOP Instance UID is kept beside the first, as a conflict, and none"
+    yield f"overwritten. Below {settings.min_free_bytes} bytes of free disk images are refused, with nothing written."
     yield ""
     yield from _table(("status", "meaning", "when"), [(f"0x{code}", meaning, when) for code, meaning, when in STATUSES])
     yield ""
-    yield "## Storage commitment"
+
+
+def _commitment(settings: ListenerSettings) -> Iterator[str]:
+    yield "### 3.5 Storage commitment"
     yield ""
     yield "Each instance is judged by its row and its file: kept, no such object instance (0x0112), or class and"
-    yield "instance conflict (0x0119). The report goes out on the association of the request while that is open, else"
-    yield "on a new one to the sender's `commitment_port`, again and again for a day."
+    yield "instance conflict (0x0119). The N-EVENT-REPORT goes out on the association of the request while that is"
+    yield "open, else on a new one, again and again for a day:"
     yield ""
-    yield "## Character sets"
+    ports = [
+        (f"`{sender.ae_title}`", str(sender.commitment_port)) for sender in settings.senders if sender.commitment_port
+    ]
+    where = (
+        ", ".join(f"{title} at port {port}" for title, port in ports) or "none: `commitment_port` is set for no sender"
+    )
+    yield from _table(
+        ("item", "value"),
+        [
+            ("called", f"the host of the request; {where}"),
+            ("abstract syntax", f"Storage Commitment Push Model, `{STORAGE_COMMITMENT}`, role SCP proposed"),
+            (
+                "statuses of N-ACTION",
+                "0x0000; 0x0115 no transaction UID or no reference; 0x0123 other action; 0x0110 ledger away",
+            ),
+            ("event types", "1 all kept; 2 failures exist"),
+        ],
+    )
     yield ""
-    yield "All of PS3.3 C.12.1.1.2. A missing, wrong or unknown one never fails a receive."
+
+
+def _networks(settings: ListenerSettings) -> Iterator[str]:
+    yield "## 5 Network interfaces, configuration, character sets"
+    yield ""
+    yield from _table(
+        ("item", "value"),
+        [
+            ("network", "TCP/IP, version 4 or 6; names by the host's resolver"),
+            ("AE title", f"`{settings.ae_title}`"),
+            ("address", f"`{settings.host}`"),
+            ("TCP port", str(settings.port)),
+            ("what can be set", "CONFIGURATION.md"),
+            ("character sets", "all of PS3.3 C.12.1.1.2; a missing, wrong or unknown one never fails a receive"),
+        ],
+    )
     yield ""
 
 
 def _security(settings: ListenerSettings, reconcile: ReconcileSettings | None) -> Iterator[str]:
-    yield "## Security"
+    yield "## 6 Security"
     yield ""
     if settings.tls_certificate is None:
         yield "No TLS. Set `tls_certificate` where the network between PACS and listener is not trusted."

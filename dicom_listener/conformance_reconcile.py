@@ -15,7 +15,7 @@ MATCHED = {"StudyDate": "single date", "StudyTime": "range, only where the PACS 
 
 def reconcile_section(settings: ReconcileSettings) -> Iterator[str]:
     """Give the lines of the section."""
-    yield "## Comparison with the PACS"
+    yield "## 4 Comparison with the PACS"
     yield ""
     yield f"`ich-triage reconcile` opens associations as `{settings.ae_title}`, one at a time, one operation at a time,"
     yield f"with `{settings.pacs_ae_title}`; it waits {settings.timeout_s:g} s for an answer. What is fetched by C-GET"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from click.testing import CliRunner
@@ -10,6 +11,7 @@ from pynetdicom import AE, build_context
 from dicom_listener.conformance import statement, storage_classes, transfer_syntaxes
 from dicom_listener.conformance_cli import conformance
 from tests.dicom_listener.conftest import Running
+from tests.dicom_listener.raw_peer import A_ASSOCIATE_AC, A_RELEASE_RP, RawPeer
 from triage.settings import ListenerSettings, SenderSettings
 
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
@@ -39,26 +41,31 @@ def negotiate(port: int, contexts: list[tuple[str, list[str]]]) -> dict[tuple[st
             association.abort()
 
 
-def test_every_claimed_storage_class_is_accepted(listener: Running) -> None:
+def test_every_claimed_context_is_accepted(listener: Running) -> None:
+    """Each abstract syntax in each transfer syntax that the statement lists, one context each."""
     text = statement(ListenerSettings())
-    classes = [str(uid) for uid in storage_classes()]
-    assert len(classes) > 150
-    assert all(f"`{uid}`" in text for uid in classes)
-
-    for start in range(0, len(classes), 128):
-        results = negotiate(listener.port, [(uid, ["1.2.840.10008.1.2"]) for uid in classes[start : start + 128]])
-        assert set(results.values()) == {0}
-
-
-def test_every_claimed_transfer_syntax_is_accepted(listener: Running) -> None:
-    text = statement(ListenerSettings())
-    syntaxes = [str(uid) for uid in transfer_syntaxes()]
+    section = text[text.index("### 3.3 ") : text.index("### 3.4 ")]
+    abstract, syntaxes = ([line.split("`")[1] for line in part.splitlines() if line.startswith("| ") and "`" in line]
+                          for part in section.split("| transfer syntax |"))  # fmt: skip
+    assert len(abstract) == len(storage_classes()) + 2 > 150
+    assert syntaxes == [str(uid) for uid in transfer_syntaxes()]
     assert len(syntaxes) > 40
-    assert all(f"`{uid}`" in text for uid in syntaxes)
 
-    results = negotiate(listener.port, [(CT_IMAGE_STORAGE, [uid]) for uid in syntaxes])
+    claimed = [(uid.encode(), [syntax.encode()]) for uid in abstract for syntax in syntaxes]
+    for start in range(0, len(claimed), 128):
+        proposed = claimed[start : start + 128]
+        with RawPeer(listener.port) as peer:
+            assert peer.associate(proposed) == A_ASSOCIATE_AC
+            results = re.findall(rb"\x21\x00..(.)\x00(.)\x00", peer.answer, re.DOTALL)
+            assert [result for _, result in results] == [b"\x00"] * len(proposed)
+            assert peer.release() == A_RELEASE_RP
 
-    assert set(results.values()) == {0}
+
+def test_statement_says_whom_the_commitment_report_calls() -> None:
+    senders = (SenderSettings(ae_title="CT1", commitment_port=4004), SenderSettings(ae_title="CT2"))
+
+    assert "| called | the host of the request; `CT1` at port 4004 |" in statement(ListenerSettings(senders=senders))
+    assert "`commitment_port` is set for no sender" in statement(ListenerSettings())
 
 
 def test_what_is_not_claimed_is_rejected(listener: Running) -> None:
@@ -89,8 +96,10 @@ def test_statement_has_the_configuration(tmp_path: Path) -> None:
     for line in (
         "| AE title | `BRAIN` |",
         "| TCP port | 104 |",
-        "| associations at once | 7; beyond: rejected (2/3/2) |",
-        "| calling AE titles that are not set | are rejected (1/1/3) |",
+        "| associations at once | 7 |",
+        "| 1 / 1 / 7, called AE title not recognized | another one than `BRAIN` is called |",
+        "| 1 / 1 / 3, calling AE title not recognized | it is none of `listener.senders`, or it calls from a host ",
+        "| 2 / 3 / 2, local limit exceeded | beyond 7 associations, or beyond those of one sender |",
     ):
         assert line in result.stdout
     assert "No TLS." in result.stdout

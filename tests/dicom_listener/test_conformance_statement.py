@@ -26,7 +26,7 @@ def test_committed_statement_is_that_of_the_defaults() -> None:
 @pytest.mark.parametrize(("retrieve", "claimed"), [("move", 2), ("get", 14), ("none", 1)])
 def test_each_context_that_is_proposed_is_claimed(retrieve: str, claimed: int) -> None:
     text = statement(ListenerSettings(), ReconcileSettings(retrieve=retrieve))
-    section = text[text.index("## Comparison with the PACS") : text.index("## Security")]
+    section = text[text.index("## 4 Comparison with the PACS") : text.index("## 5 ")]
     with running_pacs([]) as pacs:
         peer = Peer("127.0.0.1", pacs.port, "QUIRKY", "ICHTRIAGE")
         with Pacs(peer, timeout_s=10):
