@@ -98,8 +98,9 @@ def _by_session() -> SignedIn | None:
         return None
     now = services().clock()
     settings = services().settings
-    idle_s = now - found.seen_at
-    if idle_s > settings.session_idle_minutes * 60 or now - found.started_at > settings.session_hours * 3600:
+    # a clock that was set back must not make a session last: what lies far ahead is as old as what lies far back
+    idle_s, age_s = abs(now - found.seen_at), abs(now - found.started_at)
+    if idle_s > settings.session_idle_minutes * 60 or age_s > settings.session_hours * 3600:
         services().users.close_session(token)
         return None
     user = services().users.by_name(found.username)

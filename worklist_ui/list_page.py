@@ -14,7 +14,7 @@ from triage.priority import Rank, reading_order
 from triage.study import ReadingState
 from worklist_ui.columns import COLUMNS, Value, chosen
 from worklist_ui.live import Snapshot
-from worklist_ui.wording import STANDINGS, Standing, person, standing_of
+from worklist_ui.wording import STANDINGS, Standing, clean, person, standing_of
 
 VIEWS = {"open": "To read", "mine": "Mine", "history": "Read", "all": "All received"}
 LONGEST_SEARCH = 100
@@ -84,7 +84,7 @@ def query_from(args: Mapping[str, str], reader: str) -> ListQuery:
     return ListQuery(
         view=view if view in VIEWS else "open",
         standing=Standing(state) if state in STANDINGS else None,
-        search=args.get("q", "").strip()[:LONGEST_SEARCH],
+        search=clean(args.get("q", "")[:LONGEST_SEARCH], LONGEST_SEARCH),
         sort=args.get("sort", "") if args.get("sort", "") in COLUMNS else "",
         descending=args.get("desc", "") == "1",
         columns=chosen(args.get("columns", "")[:LONGEST_COLUMNS].split(",")),

@@ -22,7 +22,7 @@ class RateLimit:
         with self._lock:
             times = self._seen.pop(address, None) or deque()
             self._seen[address] = times  # to the end: the first key is the address unseen for longest
-            while times and times[0] <= now - self._per_s:
+            while times and abs(now - times[0]) >= self._per_s:  # also after the clock was set back
                 times.popleft()
             if len(self._seen) > MOST_ADDRESSES:
                 del self._seen[next(iter(self._seen))]

@@ -117,7 +117,8 @@ def _why_not(user: User | None, *, right: bool, now: float) -> str:
         return "unknown_name"
     if user.disabled:
         return "disabled"
-    if user.locked_until is not None and user.locked_until > now:
+    lock_s = services().settings.lock_minutes * 60
+    if user.locked_until is not None and 0 < user.locked_until - now <= lock_s:  # longer: the clock was set back
         return "locked"
     if right:
         return ""

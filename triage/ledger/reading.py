@@ -92,9 +92,9 @@ class Reading:
                 return Answer.GONE
             if study.reading_state is ReadingState.READ:
                 return Answer.CHANGED
-            if _holder(study, expires_before) == reader:
+            if _holder(study, expires_before, now) == reader:
                 return Answer.ALREADY
-            if _holder(study, expires_before):
+            if _holder(study, expires_before, now):
                 return Answer.TAKEN
             _step(
                 db, study, "claimed", reader, now=now,
@@ -117,12 +117,13 @@ class Reading:
 
     def release_lapsed(self, *, expires_before: float, now: float) -> int:
         """Free the studies that were claimed before `expires_before` and not read; gives how many."""
-        lapsed = "reading_state = 'claimed' AND claimed_at < ?"
-        found = self._ledger.db.execute(f"SELECT 1 FROM studies WHERE {lapsed} LIMIT 1", [expires_before]).fetchone()  # noqa: S608
+        lapsed = "reading_state = 'claimed' AND claimed_at NOT BETWEEN ? AND ?"
+        bounds = [expires_before, _latest(expires_before, now)]
+        found = self._ledger.db.execute(f"SELECT 1 FROM studies WHERE {lapsed} LIMIT 1", bounds).fetchone()  # noqa: S608
         if found is None:  # the usual case, without a write
             return 0
         with self._ledger.transaction() as db:
-            rows = list(db.query(f"SELECT * FROM studies WHERE {lapsed}", [expires_before]))  # noqa: S608
+            rows = list(db.query(f"SELECT * FROM studies WHERE {lapsed}", bounds))  # noqa: S608
             for row in rows:
                 _step(db, study_from(row), "claim_lapsed", row["claimed_by"], now=now, **_UNREAD)
             return len(rows)
@@ -153,7 +154,7 @@ class Reading:
                 return Answer.ALREADY if study.read_by == reader else Answer.TAKEN
             if study.revision != revision:
                 return Answer.CHANGED
-            if _holder(study, expires_before) not in ("", reader):
+            if _holder(study, expires_before, now) not in ("", reader):
                 return Answer.TAKEN
             _step(
                 db, study, "read", reader, now=now,
@@ -205,11 +206,16 @@ def _study(db: Database, study_id: int) -> Study | None:
     return None if row is None else study_from(row)
 
 
-def _holder(study: Study, expires_before: float) -> str:
+def _holder(study: Study, expires_before: float, now: float) -> str:
     """Give who holds a claim that still counts, or an empty name."""
-    if study.reading_state is not ReadingState.CLAIMED or (study.claimed_at or 0.0) < expires_before:
+    if study.reading_state is not ReadingState.CLAIMED or study.claimed_at is None:
         return ""
-    return study.claimed_by
+    return study.claimed_by if expires_before <= study.claimed_at <= _latest(expires_before, now) else ""
+
+
+def _latest(expires_before: float, now: float) -> float:
+    """Give the latest time that a claim may bear: one from further ahead was made before the clock was set back."""
+    return now + (now - expires_before)
 
 
 def _step(db: Database, study: Study, kind: str, actor: str, *, now: float, detail: str = "", **values: Any) -> None:
