@@ -16,8 +16,9 @@ from rich.table import Column, Table
 from dicom_listener.checks import Check, Grade
 from dicom_listener.listener import Listener
 from dicom_listener.own_token import own_token
+from dicom_listener.peer import Peer, PeerUnreachable
 from dicom_listener.self_check import has_fault, self_check
-from dicom_listener.sending import Peer, PeerUnreachable, Sent, find_files, send_files, verify
+from dicom_listener.sending import Sent, find_files, send_files, verify
 from dicom_listener.tls import ClientTls, client_tls, own_port_tls
 from triage import logs
 from triage.errors import ConfigError, StoreError

@@ -15,8 +15,8 @@ import structlog
 from pydicom.dataset import Dataset
 from pynetdicom import AE, build_context, build_role
 
+from dicom_listener.peer import Peer, PeerUnreachable, check_reachable
 from dicom_listener.senders import Senders
-from dicom_listener.sending import Peer, PeerUnreachable, check_reachable
 from dicom_listener.uids import checked_uid
 from triage.errors import StoreError
 from triage.ledger.commitments import Commitment, Commitments, Reference

@@ -19,7 +19,7 @@ from pynetdicom import AE, _config, build_context
 from pynetdicom.association import Association
 
 from dicom_listener.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dicom_listener.sending import Peer, PeerUnreachable, check_reachable, reactor_held, why_not_established
+from dicom_listener.peer import Peer, PeerUnreachable, check_reachable, reactor_held, why_not_established
 from dicom_listener.text import text_of
 from dicom_listener.uids import checked_uid
 from triage.errors import TriageError

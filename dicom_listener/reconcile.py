@@ -15,8 +15,9 @@ import structlog
 
 from dicom_listener.pacs import Pacs, PacsError
 from dicom_listener.pacs_comparison import Compared, Comparison, Period, still_short, wanted_of
+from dicom_listener.peer import Peer, PeerUnreachable, own_port
 from dicom_listener.retrieving import Getter, Mover, Retriever, Unfetched, Wanted
-from dicom_listener.sending import Peer, PeerUnreachable, own_port, verify
+from dicom_listener.sending import verify
 from dicom_listener.tls import pacs_tls
 from triage.ledger import Ledger
 from triage.ledger.reconciliation import Coverage, Gap, GapState, Reconciliations

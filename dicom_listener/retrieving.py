@@ -19,7 +19,7 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 
 from dicom_listener.pacs import IMPLICIT_VR_LITTLE_ENDIAN, SUCCESS, associated
-from dicom_listener.sending import Peer, PeerUnreachable
+from dicom_listener.peer import Peer, PeerUnreachable
 from dicom_listener.statuses import StoreStatus
 from triage.errors import TriageError
 

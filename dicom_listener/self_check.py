@@ -13,9 +13,10 @@ from pathlib import Path
 from dicom_listener.checks import Check, Grade
 from dicom_listener.disk import Disk
 from dicom_listener.listener import CONNECTIONS_PER_ASSOCIATION, LOCK_FILE
+from dicom_listener.peer import PeerUnreachable, own_port
 from dicom_listener.self_check_storage import kept_checks, ledger_checks, storage_checks
 from dicom_listener.senders import Senders
-from dicom_listener.sending import PeerUnreachable, own_port, verify
+from dicom_listener.sending import verify
 from dicom_listener.tls import EXPIRES_SOON_DAYS, certificates_of, days_left, pacs_tls, tls_context
 from triage.errors import ConfigError
 from triage.settings import ListenerSettings, ReconcileSettings, Settings

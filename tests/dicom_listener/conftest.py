@@ -21,7 +21,7 @@ from pynetdicom.association import Association
 
 from dicom_listener.disk import Disk
 from dicom_listener.listener import Listener
-from dicom_listener.sending import reactor_held
+from dicom_listener.peer import reactor_held
 from triage.ledger import Ledger
 from triage.ledger.intake import Intake
 from triage.ledger.studies import Studies

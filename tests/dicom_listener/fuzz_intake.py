@@ -31,8 +31,9 @@ from dicom_listener.incoming_data import IncomingData
 from dicom_listener.instance_store import InstanceStore
 from dicom_listener.messages import MessageReader
 from dicom_listener.pdu import Command, ProtocolError, data_values
+from dicom_listener.peer import Peer, PeerUnreachable
 from dicom_listener.receiver import Answer
-from dicom_listener.sending import Peer, PeerUnreachable, verify
+from dicom_listener.sending import verify
 from dicom_listener.statuses import StoreStatus
 from tests.dicom_listener.conftest import ListenProcess
 from tests.dicom_listener.mutations import MARKER, conversation, data_sets, mutated

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_listener.sending import Peer, PeerUnreachable, find_files, send_files, verify
+from dicom_listener.peer import Peer, PeerUnreachable
+from dicom_listener.sending import find_files, send_files, verify
 from dicom_listener.tls import ClientTls
 from tests.builders import write_files
 

@@ -8,8 +8,8 @@ import pytest
 
 from dicom_listener.conformance import statement
 from dicom_listener.pacs import Pacs
+from dicom_listener.peer import Peer, PeerUnreachable
 from dicom_listener.retrieving import Getter, Mover, Wanted, get_contexts
-from dicom_listener.sending import Peer, PeerUnreachable
 from tests.dicom_listener.quirky_pacs import running_pacs
 from triage.settings import ListenerSettings, ReconcileSettings
 

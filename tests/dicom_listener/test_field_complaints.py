@@ -24,9 +24,10 @@ from dicom_listener.commitment import PUSH_MODEL
 from dicom_listener.listener import Listener
 from dicom_listener.pacs_comparison import Period
 from dicom_listener.part10 import split_file
+from dicom_listener.peer import Peer, PeerUnreachable
 from dicom_listener.reconcile import Reconciler
 from dicom_listener.reconcile_cli import headline
-from dicom_listener.sending import Peer, PeerUnreachable, find_files, send_files
+from dicom_listener.sending import find_files, send_files
 from tests.builders import ct_series, encoded, localizer, secondary_capture, with_file_meta, write_files
 from tests.dicom_listener.conftest import SUCCESS, Running, association, eventually, push, queued, running, settings_for
 from tests.dicom_listener.quirky_pacs import running_pacs

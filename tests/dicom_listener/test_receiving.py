@@ -210,6 +210,24 @@ def test_missing_study_uid_is_refused_and_quarantined(listener: Running) -> None
     assert listener.studies.quarantined_count() == 1
 
 
+def test_empty_study_uid_is_refused_and_quarantined(listener: Running) -> None:
+    [ct] = ct_series(slices=1)
+    data = with_value(encoded(ct), 0x0020, 0x000D, b"")
+
+    assert _store_bytes(listener, data, sop_instance_uid=ct.SOPInstanceUID) == 0xA900
+
+    [kept] = listener.files("quarantine")
+    assert kept.read_bytes() == data
+
+
+def test_retired_and_private_classes_are_kept(listener: Running) -> None:
+    for sop_class in ("1.2.840.10008.5.1.4.1.1.6", "1.2.840.10008.5.1.4.1.1.5", "1.2.276.0.7230010.3.1.0.1"):
+        [ct] = ct_series(slices=1, SOPClassUID=sop_class)  # US and NM as they were until 1993, and DCMTK's private one
+        assert push(listener.port, [with_file_meta(ct, ExplicitVRLittleEndian)]) == [SUCCESS]
+
+    assert listener.studies.instance_count() == 3
+
+
 def test_command_that_names_another_instance_is_refused(listener: Running) -> None:
     [ct] = ct_series(slices=1)
     data = encoded(ct)
