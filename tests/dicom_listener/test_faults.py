@@ -323,7 +323,7 @@ def test_hostile_peer_cannot_flood_the_log(shared: Running, monkeypatch: pytest.
         for _ in range(8):
             with RawPeer(shared.port) as peer:
                 peer.send(b"\xff" * 10)
-                peer.is_closed_within(3.0)
+                assert peer.receive()[0] == A_ABORT
     assert len([line for line in lines if line["event"] == "protocol_error"]) <= 3
 
 
@@ -342,7 +342,7 @@ def test_input_that_fuzzing_found_comes_to_the_same_end(tmp_path: Path, kept: di
 
 
 def test_fuzzed_intake_keeps_its_promises() -> None:
-    found, measured = fuzz(2000, seed=2)
+    found, measured = fuzz(2000, seed=2, echo_max_s=10.0)  # on whatever machine; `make fuzz-intake` asks for 1 s
 
     assert found.faults == [], measured
     assert found.outcomes.total() == 2000
