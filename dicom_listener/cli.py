@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -15,11 +17,10 @@ from rich.table import Column, Table
 
 from dicom_listener.checks import Check, Grade
 from dicom_listener.listener import Listener
-from dicom_listener.own_token import own_token
-from dicom_listener.peer import Peer, PeerUnreachable
+from dicom_listener.peer import Peer, PeerUnreachable, own_port
 from dicom_listener.self_check import has_fault, self_check
 from dicom_listener.sending import Sent, find_files, send_files, verify
-from dicom_listener.tls import ClientTls, client_tls, own_port_tls
+from dicom_listener.tls import client_tls
 from triage import logs
 from triage.errors import ConfigError, StoreError
 from triage.settings import load_settings
@@ -35,6 +36,22 @@ REFUSALS = {
 FAILED = 1
 USAGE = 2
 PEM_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+def security_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of TLS and of user identity towards a peer."""
+    options = [
+        click.option(
+            "--tls-ca", type=PEM_FILE, help="Speak TLS; the peer's certificate must be, or be signed by, this."
+        ),
+        click.option("--tls-certificate", type=PEM_FILE, help="Ours, with its key, if the peer asks for one."),
+        click.option("--tls-name", default="", help="Name in the peer's certificate. Default: the host."),
+        click.option("--username", default="", help="User to show (user identity negotiation). Default: none."),
+        click.option("--ask-passcode", is_flag=True, help="Ask for a passcode to show with it."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 @click.command("listen")
@@ -71,9 +88,7 @@ def listen(config: Path | None, check: bool) -> None:
 @click.option("--port", default=11112, show_default=True, type=click.IntRange(1, 65535), help="TCP port.")
 @click.option("--called-aet", default="ICHTRIAGE", show_default=True, help="AE title of the receiver.")
 @click.option("--calling-aet", default="ICHSEND", show_default=True, help="Our AE title.")
-@click.option("--tls-ca", type=PEM_FILE, help="Speak TLS; the receiver's certificate must be, or be signed by, this.")
-@click.option("--tls-certificate", type=PEM_FILE, help="Ours, with its key, if the receiver asks for one.")
-@click.option("--tls-name", default="", help="Name in the receiver's certificate. Default: HOST.")
+@security_options
 @click.option("--associations", default=1, show_default=True, type=click.IntRange(1, 32), help="At once.")
 def send(
     paths: tuple[Path, ...],
@@ -81,10 +96,8 @@ def send(
     port: int,
     called_aet: str,
     calling_aet: str,
-    tls_ca: Path | None,
-    tls_certificate: Path | None,
-    tls_name: str,
     associations: int,
+    **security: Any,
 ) -> None:
     """Send DICOM files, and folders of them, by C-STORE. Files that are no DICOM are counted and left out.
 
@@ -96,7 +109,7 @@ def send(
     files, others = find_files(paths)
     if others:
         console.print(f"{others} other files left out.")
-    peer = Peer(host, port, called_aet, calling_aet, _tls(tls_ca, tls_certificate, tls_name or host))
+    peer = _secured(Peer(host, port, called_aet, calling_aet), **security)
     bar = Progress(TextColumn("Sending"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console)
     try:
         with bar:
@@ -118,9 +131,7 @@ def send(
 @click.argument("port", type=click.IntRange(1, 65535))
 @click.argument("called_aet")
 @click.option("--calling-aet", default="ICHSEND", show_default=True, help="Our AE title.")
-@click.option("--tls-ca", type=PEM_FILE, help="Speak TLS; the peer's certificate must be, or be signed by, this.")
-@click.option("--tls-certificate", type=PEM_FILE, help="Ours, with its key, if the peer asks for one.")
-@click.option("--tls-name", default="", help="Name in the peer's certificate. Default: HOST.")
+@security_options
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path),
               help="Settings of a listener of ours: TLS as they say, and taken as a process of this host.")  # fmt: skip
 @click.option("--timeout", "timeout_s", default=10.0, show_default=True, help="Seconds to wait.")
@@ -129,22 +140,19 @@ def echo(
     port: int,
     called_aet: str,
     calling_aet: str,
-    tls_ca: Path | None,
-    tls_certificate: Path | None,
-    tls_name: str,
     config: Path | None,
     timeout_s: float,
+    **security: Any,
 ) -> None:
     """Ask a DICOM peer whether it is there, by C-ECHO.
 
     Example: ich-triage echo 127.0.0.1 11112 ICHTRIAGE
     """
     try:
-        peer = Peer(host, port, called_aet, calling_aet, _tls(tls_ca, tls_certificate, tls_name or host))
+        peer = _secured(Peer(host, port, called_aet, calling_aet), **security)
         if config is not None:
-            settings = load_settings(config)
-            tls = own_port_tls(settings.listener)
-            peer = Peer(host, port, called_aet, calling_aet, tls, own_token(settings.storage.folder))
+            ours = own_port(load_settings(config), calling_aet)
+            peer = replace(ours, host=host, port=port, called_ae_title=called_aet)
         status = verify(peer, timeout_s=timeout_s)
     except ConfigError as error:
         raise _failure(error, USAGE) from error
@@ -155,16 +163,20 @@ def echo(
         raise SystemExit(FAILED)
 
 
-def _tls(authority: Path | None, certificate: Path | None, server_name: str) -> ClientTls | None:
-    """Give TLS as the options say; ends the command where they do not fit."""
-    if authority is None:
-        if certificate is not None:
-            raise click.UsageError("--tls-certificate needs --tls-ca.")
-        return None
+def _secured(
+    peer: Peer, *, tls_ca: Path | None, tls_certificate: Path | None, tls_name: str, username: str, ask_passcode: bool
+) -> Peer:
+    """Give a peer with TLS and user as the options say; ends the command where they do not fit."""
+    if tls_certificate is not None and tls_ca is None:
+        raise click.UsageError("--tls-certificate needs --tls-ca.")
+    if ask_passcode and not username:
+        raise click.UsageError("--ask-passcode needs --username.")
     try:
-        return client_tls(authority, certificate, None, server_name=server_name)
+        tls = client_tls(tls_ca, tls_certificate, None, server_name=tls_name or peer.host) if tls_ca else None
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
+    passcode = str(click.prompt("Passcode", hide_input=True, err=True)) if ask_passcode else ""
+    return replace(peer, tls=tls, username=username.encode(), passcode=passcode.encode())
 
 
 def _show(checks: list[Check]) -> int:

@@ -16,6 +16,7 @@ from pynetdicom.pdu_primitives import UserIdentityNegotiation
 
 from dicom_listener.own_token import OWN_NAME, own_token
 from dicom_listener.tls import ClientTls, own_port_tls
+from dicom_listener.user_identity import IdentityKind
 from triage.errors import TriageError
 from triage.settings import Settings
 
@@ -45,7 +46,8 @@ class Peer:
     called_ae_title: str
     calling_ae_title: str = "ICHSEND"
     tls: ClientTls | None = None
-    token: bytes = field(default=b"", repr=False)  # of a port of ours, see `own_token`
+    username: bytes = b""  # shown in user identity negotiation (PS3.7 D.3.3.7)
+    passcode: bytes = field(default=b"", repr=False)  # with it
 
     def associate(self, ae: AE, contexts: list[Any], *, ext_neg: Sequence[Any] = (), **options: Any) -> Association:
         """Ask for an association, by pynetdicom's `associate`; it may not be established."""
@@ -54,7 +56,7 @@ class Peer:
         opened: list[Any] = []
         note = (evt.EVT_CONN_OPEN, lambda event: opened.append(event.assoc.dul.socket.socket))
         options["evt_handlers"] = [*options.get("evt_handlers", ()), note]
-        options["ext_neg"] = [*ext_neg, *([_own_identity(self.token)] if self.token else [])]
+        options["ext_neg"] = [*ext_neg, *([_identity(self.username, self.passcode)] if self.username else [])]
         association = ae.associate(self.host, self.port, contexts=contexts, ae_title=self.called_ae_title, **options)
         for connection in opened if not association.is_established else ():
             connection.close()  # pynetdicom leaves it open when the peer has gone
@@ -73,12 +75,16 @@ def own_port(settings: Settings, calling_ae_title: str) -> Peer:
     listener = settings.listener
     host = settings.reconcile.listener_host or ANY_HOST.get(listener.host, listener.host)
     token = own_token(settings.storage.folder)
-    return Peer(host, listener.port, listener.ae_title, calling_ae_title, own_port_tls(listener), token)
+    tls = own_port_tls(listener)
+    return Peer(host, listener.port, listener.ae_title, calling_ae_title, tls, OWN_NAME if token else b"", token)
 
 
-def _own_identity(token: bytes) -> UserIdentityNegotiation:
+def _identity(username: bytes, passcode: bytes) -> UserIdentityNegotiation:
     item = UserIdentityNegotiation()
-    item.user_identity_type, item.primary_field, item.secondary_field = 2, OWN_NAME, token
+    item.user_identity_type = IdentityKind.USERNAME_AND_PASSCODE if passcode else IdentityKind.USERNAME
+    item.primary_field = username
+    if passcode:
+        item.secondary_field = passcode
     return item
 
 

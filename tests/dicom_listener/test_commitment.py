@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 from pynetdicom import AE, build_context, evt
 
+from dicom_listener import commitment
 from dicom_listener.commitment import PUSH_MODEL, PUSH_MODEL_INSTANCE
 from tests.builders import ct_series
 from tests.dicom_listener.conftest import Running, eventually, push, running
@@ -100,7 +102,8 @@ def test_request_without_transaction_or_references_is_refused(listener: Running)
         assert status == 0x0115
 
 
-def test_sender_that_hung_up_is_called_and_called_again(tmp_path: Path) -> None:
+def test_sender_that_hung_up_is_called_and_called_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commitment, "RETRY_S", (0.5, 0.5, 0.5))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

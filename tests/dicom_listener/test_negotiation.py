@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from structlog.testing import capture_logs
 
+from dicom_listener.cli import echo
 from dicom_listener.passcode_cli import passcode
 from dicom_listener.senders import Senders
 from dicom_listener.user_identity import Claim, IdentityCheck, IdentityKind, PasscodeHash
@@ -165,6 +166,17 @@ def test_dcmtk_shows_a_passcode_and_insists_on_the_response(
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
 
     assert (done.returncode != 0) is bool(code), done.stderr
+
+
+def test_echo_shows_a_user_and_its_passcode(shared: Running) -> None:
+    where = ["127.0.0.1", str(shared.port), "ICHTRIAGE", "--calling-aet", "SECRET", "--timeout", "30"]
+    run = CliRunner().invoke
+
+    assert run(echo, [*where, "--username", "archive", "--ask-passcode"], input=f"{SECRET}\n").exit_code == 0
+    wrong = run(echo, [*where, "--username", "archive", "--ask-passcode"], input="wrong\n")
+    assert (wrong.exit_code, "rejected the association (1/2/1)" in wrong.stderr) == (1, True)
+    assert run(echo, where).exit_code == 1
+    assert run(echo, [*where, "--ask-passcode"]).exit_code == 2
 
 
 def test_window_of_asynchronous_operations_is_one(shared: Running) -> None:

@@ -167,7 +167,7 @@ def test_days_left_of_a_certificate(certificates: Path) -> None:
 
 def test_tls_files_that_are_none_are_named(tmp_path: Path) -> None:
     (tmp_path / "bad.pem").write_text("no certificate")
-    with pytest.raises(ConfigError, match=r"bad\.pem cannot be used. Expected a certificate"):
+    with pytest.raises(ConfigError, match=r"bad\.pem cannot be used. Expected a PEM certificate"):
         tls_context(settings_for(tmp_path, tls_certificate=tmp_path / "bad.pem").listener)
     with pytest.raises(ConfigError, match=r"need listener\.tls_certificate"):
         tls_context(settings_for(tmp_path, tls_key=tmp_path / "bad.pem").listener)
