@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
 from dicom_listener.inventory import fault_of, is_missing
@@ -45,9 +46,14 @@ def verify(quick: bool, config: Path | None) -> None:
     folder = settings.storage.folder
     checked, faults = 0, []
     try:
-        for batch in kept_files(_ledger_path(settings)):
-            checked += len(batch)
-            faults += [(file, fault) for file in batch if (fault := _fault(folder, file, quick=quick))]
+        with Progress(TextColumn("{task.completed} files"), TimeElapsedColumn(), console=Console(stderr=True)) as bar:
+            task = bar.add_task("verify", total=None)
+            for batch in kept_files(_ledger_path(settings)):
+                for file in batch:
+                    fault = _fault(folder, file, quick=quick)
+                    faults += [(file, fault)] if fault else []
+                    bar.advance(task)
+                checked += len(batch)
     except StoreError as error:
         raise _failure(error) from error
     _show_faults(faults)

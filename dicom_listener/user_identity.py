@@ -120,11 +120,12 @@ class IdentityCheck:
 
     def _is_right(self, passcode: bytes, expected: PasscodeHash) -> bool:
         seen = hmac.digest(self._key, passcode, "sha256")
+        if hmac.compare_digest(seen, self._right):  # not behind the lock: who guesses must not hold up who knows
+            return True
         with self._lock:
-            if not hmac.compare_digest(seen, self._right):
-                if not expected.fits(passcode):
-                    return False
-                self._right = seen
+            if not expected.fits(passcode):
+                return False
+            self._right = seen
         return True
 
 

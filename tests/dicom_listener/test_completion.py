@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicom_listener.arrivals import Arrivals
-from dicom_listener.completion import Arrival, Complete, Wait, judge
+from dicom_listener.completion import Arrival, Complete, Wait, earliest, judge
 from dicom_listener.coverage import Wholeness, coverage_of
 from tests.dicom_listener.simulated_senders import RULES, WAYS, play, schedule, slices
 
@@ -236,6 +236,41 @@ def test_a_study_is_never_partial_before_the_cap_nor_waits_beyond_it(missing: li
     if isinstance(verdict, Complete):
         assert not verdict.partial or waited_s >= RULES.cap_s
         assert waited_s >= RULES.settle_s
+    else:
+        assert now < verdict.until <= 100.0 + RULES.cap_s
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.integers(0, 39), unique=True, max_size=3),
+    st.floats(0, 100),
+    st.floats(0, 30),
+    st.integers(0, 2),
+    st.booleans(),
+)
+def test_open_association_is_never_overtaken_by_more_than_is_set(
+    missing: list[int], waited_s: float, return_s: float, open_associations: int, moved_on: bool
+) -> None:
+    present = [item for index, item in enumerate(slices(40)) if index not in missing]
+    arrival = Arrival(
+        last_image_at=100.0,
+        open_associations=open_associations,
+        released_at=None if open_associations else 100.0,
+        moved_on=moved_on and open_associations > 0,
+        longest_return_s=return_s,
+    )
+    now = 100.0 + waited_s
+
+    verdict = judge(present, arrival, RULES, now=now)
+
+    if isinstance(verdict, Complete):
+        assert now >= earliest(arrival, RULES)
+        least_s = RULES.settle_s
+        if open_associations:
+            least_s = (
+                min(max(RULES.moved_on_s, 1.5 * return_s), RULES.quiet_period_s) if moved_on else RULES.quiet_period_s
+            )
+        assert waited_s >= least_s
     else:
         assert now < verdict.until <= 100.0 + RULES.cap_s
 

@@ -52,13 +52,13 @@ def test_file_that_is_gone_is_reported_and_comes_back_with_its_study(tmp_path: P
 
     assert [(line["count"], line["instances"]) for line in lines if line["event"] == "files_missing"] == [(1, 3)]
     assert (status, json.loads(health)["notes"]) == (200, ["1 images have no file: ich-triage storage verify"])
-    assert (quick.exit_code, quick.output.splitlines()[-1]) == (1, "2 of 3 files are there.")
-    assert (whole.exit_code, whole.output.splitlines()[-1]) == (1, "1 of 3 files are there and whole.")
-    assert f"│ {study.study_id} " in whole.output
-    assert "10 bytes" not in whole.output
-    assert f"damaged: {len(encoded(series[0])) - 10} bytes instead of {len(encoded(series[0]))}" in whole.output
-    assert str(series[0].StudyInstanceUID) not in whole.output
-    assert (mended.exit_code, mended.output) == (0, "3 of 3 files are there and whole.\n")
+    assert (quick.exit_code, quick.stdout.splitlines()[-1]) == (1, "2 of 3 files are there.")
+    assert (whole.exit_code, whole.stdout.splitlines()[-1]) == (1, "1 of 3 files are there and whole.")
+    assert f"│ {study.study_id} " in whole.stdout
+    assert "10 bytes" not in whole.stdout
+    assert f"damaged: {len(encoded(series[0])) - 10} bytes instead of {len(encoded(series[0]))}" in whole.stdout
+    assert str(series[0].StudyInstanceUID) not in whole.stdout
+    assert (mended.exit_code, mended.stdout) == (0, "3 of 3 files are there and whole.\n")
 
 
 def test_changed_content_is_found(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_changed_content_is_found(tmp_path: Path) -> None:
     verified = command(tmp_path / "var", "verify")
 
     assert verified.exit_code == 1
-    assert "damaged: other content" in verified.output
+    assert "damaged: other content" in verified.stdout
 
 
 def test_conflicts_are_verified_too(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_conflicts_are_verified_too(tmp_path: Path) -> None:
         ct.PatientID = "P0002"
         push(listener.port, [ct])
 
-    assert command(tmp_path / "var", "verify").output == "2 of 2 files are there and whole.\n"
+    assert command(tmp_path / "var", "verify").stdout == "2 of 2 files are there and whole.\n"
 
 
 def test_folder_without_ledger_is_left_as_it_is(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_full_quarantine_refuses_instead_of_filling_the_disk(tmp_path: Path, mon
     assert "ich_listener_quarantine_refused_total 1\n" in text
     assert f"ich_listener_quarantined_bytes {2 * len(GARBAGE) - 1}\n" in text
     assert [line["event"] for line in lines].count("quarantine_full") == 1
-    assert removed.output == "2 of 2 removed.\n"
+    assert removed.stdout == "2 of 2 removed.\n"
     assert again == [0xC000]
 
 
@@ -145,12 +145,12 @@ def test_quarantine_is_shown_with_reason_and_without_patient(tmp_path: Path) -> 
         left = command(folder, "quarantine")
         wrong = command(folder, "quarantine", "--remove", "7")
 
-    assert "Study Instance UID is missing or is no UID" in shown.output
-    assert "0xA900" in shown.output
-    assert "Doe" not in shown.output
-    assert shown.output.splitlines()[-1] == f"2 in quarantine, {len(encoded(ct)) + len(GARBAGE)} bytes."
-    assert one.output == "1 of 2 removed.\n"
-    assert left.output.splitlines()[-1] == f"1 in quarantine, {len(GARBAGE)} bytes."
+    assert "Study Instance UID is missing or is no UID" in shown.stdout
+    assert "0xA900" in shown.stdout
+    assert "Doe" not in shown.stdout
+    assert shown.stdout.splitlines()[-1] == f"2 in quarantine, {len(encoded(ct)) + len(GARBAGE)} bytes."
+    assert one.stdout == "1 of 2 removed.\n"
+    assert left.stdout.splitlines()[-1] == f"1 in quarantine, {len(GARBAGE)} bytes."
     assert len(list((folder / "quarantine").iterdir())) == 1
     assert wrong.exit_code == 2
 
