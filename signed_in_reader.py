@@ -25,12 +25,21 @@ class SignInRefused(TriageError):
 
 
 def add_reader(stack: LocalStack, username: str, password: str) -> None:
-    """Make a radiologist who may sign in, by the command that an administrator uses.
+    """Make a radiologist who may sign in.
+
+    Raises:
+        SignInRefused: as `add_account`.
+    """
+    add_account(stack, username, password, role="radiologist")
+
+
+def add_account(stack: LocalStack, username: str, password: str, *, role: str) -> None:
+    """Open an account, by the command that an administrator uses.
 
     Raises:
         SignInRefused: the command failed; its message is in the error.
     """
-    command = [sys.executable, "-m", "ich_triage", "users", "add", username, "--role", "radiologist"]
+    command = [sys.executable, "-m", "ich_triage", "users", "add", username, "--role", role]
     done = subprocess.run(
         [*command, "--password-stdin", "--config", str(stack.config)],
         input=password,

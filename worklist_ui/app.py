@@ -151,6 +151,7 @@ def _give_templates_words(app: Flask) -> None:
         "percent",
         "millilitres",
         "gigabytes",
+        "coded",
     ):
         app.add_template_filter(getattr(wording, name), name)
     app.jinja_env.globals.update(

@@ -5,6 +5,7 @@ Every image that was accepted stands somewhere: in a study of the list, among th
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from worklist_ui.wording import duration, gigabytes
 
 LATE_AFTER = 2.0  # intervals without a comparison; one may take long or be retried
 NEAR = 2.0  # times the least free disk: time to make room before images are refused
-FRESH_S = 86_400.0  # what was kept apart is said above the list for a day, and stays on the page
+FRESH_S = 5.0  # open lists ask with every change; what an administrator must see to can wait so long
+SAID_S = 86_400.0  # what was kept apart is said above the list for a day, and stays on the page
 NEWEST = 50  # of what was kept apart, on the page
 
 
@@ -54,6 +56,7 @@ class IntakeWatch:
         self._reconciliations = Reconciliations(ledger)
         self._settings = settings
         self._clock = clock
+        self._said: tuple[float, tuple[str, ...]] = (-math.inf, ())
 
     def look(self) -> Intake:
         """Look at all of it now."""
@@ -70,8 +73,16 @@ class IntakeWatch:
         )
 
     def concerns(self, seen: Intake | None = None) -> tuple[str, ...]:
-        """Say what a person must see to, each in one sentence; empty: nothing."""
-        return concerns_of(seen or self.look(), self._settings.reconcile, now=self._clock())
+        """Say what a person must see to, each in one sentence; empty: nothing.
+
+        Args:
+            seen: what was looked at just now; None: what was said within `FRESH_S` is said again.
+        """
+        now = self._clock()
+        if seen is None and abs(now - self._said[0]) < FRESH_S:
+            return self._said[1]
+        self._said = (now, concerns_of(seen or self.look(), self._settings.reconcile, now=now))
+        return self._said[1]
 
 
 def concerns_of(intake: Intake, settings: ReconcileSettings, *, now: float) -> tuple[str, ...]:
@@ -128,8 +139,8 @@ def _of_disk(intake: Intake) -> tuple[str, ...]:
 
 
 def _of_kept_apart(intake: Intake, now: float) -> tuple[str, ...]:
-    quarantined = sum(now - item.received_at < FRESH_S for item in intake.quarantined)
-    conflicting = sum(now - item.received_at < FRESH_S for item in intake.conflicts)
+    quarantined = sum(now - item.received_at < SAID_S for item in intake.quarantined)
+    conflicting = sum(now - item.received_at < SAID_S for item in intake.conflicts)
     said = []
     if quarantined:
         said.append(f"{_counted(quarantined, 'object')} of the last 24 h could not be taken as images.")

@@ -14,6 +14,8 @@ from datetime import UTC, date, datetime
 from enum import StrEnum
 from functools import lru_cache
 
+from markupsafe import Markup, escape
+
 from triage.ledger.feedback import Disagreement
 from triage.ledger.reading import Entry
 from triage.ledger.reconciliation import GapState
@@ -197,6 +199,14 @@ def millilitres(volume_ml: float | None) -> str:
 def gigabytes(size_bytes: int) -> str:
     """Give a size in GB with one decimal."""
     return f"{size_bytes / 1e9:.1f} GB"
+
+
+def coded(text: str) -> Markup:
+    """Give a text of ours with its `words between backticks` set as code."""
+    parts = text.split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if index % 2 else escape(part) for index, part in enumerate(parts)
+    )
 
 
 def _is_hidden(character: str) -> bool:

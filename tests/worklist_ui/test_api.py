@@ -432,3 +432,15 @@ def test_api_does_what_its_document_says(described, method, path, mode):
         case.call_and_validate(checks=CHECKS)
 
     check()
+
+
+def test_page_for_people_names_every_operation_and_sets_code_as_code(radiologist):
+    page = radiologist.get("/api/v1/").get_data(as_text=True)
+
+    document = radiologist.get("/api/v1/openapi.json").get_json()
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            assert f'<a href="#{operation["operationId"]}">' in page
+            assert f"<code>{path}</code>" in page
+    assert "<code>Authorization: Bearer</code>" in page
+    assert "`" not in page

@@ -342,6 +342,20 @@ def test_sign_in_page_is_accessible(chromium, served):
     context.close()
 
 
+def test_note_is_kept_with_the_reason(department, sign_in):
+    study = department.analyse("First^A", flagged=True)
+    page = sign_in()
+    page.goto(page.url.split("/list")[0] + f"/studies/{study.study_id}/")
+
+    page.keyboard.press("d")
+    page.get_by_label("Note").fill("plexus, 2 mm")
+    page.get_by_label("Note").press("2")  # a digit of the note chooses nothing
+    page.get_by_role("button", name="Calcification").click()
+
+    page.wait_for_selector('[data-step="disagree"][aria-pressed="true"]')
+    assert "calcification, plexus, 2 mm2" in page.locator(".facts").inner_text()
+
+
 def test_every_key_of_the_study_page_does_what_its_help_says(department, sign_in):
     study = department.analyse("First^A", flagged=True, slices=8)
     following = department.analyse("Second^B", flagged=False)

@@ -182,8 +182,8 @@ async function opinion(agrees) {
   const base = row.querySelector("td.patient a").href;
   const revision = row.dataset.revision;
   if (agrees) return step(`${base}agree`, { revision });
-  const reason = await askReason();
-  return reason && step(`${base}disagree`, { revision, reason });
+  const said = await askReason();
+  return said && step(`${base}disagree`, { revision, ...said });
 }
 
 const keys = {

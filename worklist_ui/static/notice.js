@@ -23,7 +23,7 @@ export function switchNotice() {
   const on = !isOn();
   localStorage.setItem("notice", on ? "on" : "off");
   show();
-  if (on && "Notification" in window && Notification.permission === "default") Notification.requestPermission();
+  askOnce();
   say(on ? "Sound and notification for new flags are on." : "Sound and notification for new flags are off.");
   if (on) beep();
 }
@@ -68,5 +68,12 @@ function beep() {
   } catch { /* a browser without sound still shows the flag */ }
 }
 
+// A browser asks whether it may notify only when a person has touched the page.
+function askOnce() {
+  if (isOn() && "Notification" in window && Notification.permission === "default") Notification.requestPermission();
+}
+
 button?.addEventListener("click", switchNotice);
+document.addEventListener("pointerdown", askOnce, { once: true });
+document.addEventListener("keydown", askOnce, { once: true });
 show();

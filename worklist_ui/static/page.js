@@ -42,14 +42,15 @@ export async function step(address, fields = {}) {
   }
 }
 
-// Ask why a reader disagrees; gives the reason, or null.
+// Ask why a reader disagrees; gives the reason and a note, or null.
 export function askReason() {
   const dialog = document.getElementById("disagree");
   const buttons = [...dialog.querySelectorAll("[data-reason]")];
   return new Promise((answer) => {
-    const choose = (button) => { answer(button.dataset.reason); dialog.close(); };
+    const note = document.getElementById("note");
+    const choose = (button) => { answer({ reason: button.dataset.reason, note: note.value }); dialog.close(); };
     const click = (event) => { const button = event.target.closest("[data-reason]"); if (button) choose(button); };
-    const key = (event) => { const button = buttons[Number(event.key) - 1]; if (button) { event.preventDefault(); choose(button); } };
+    const key = (event) => { const button = event.target !== note && buttons[Number(event.key) - 1]; if (button) { event.preventDefault(); choose(button); } };
     dialog.addEventListener("click", click);
     dialog.addEventListener("keydown", key);
     dialog.addEventListener("close", () => {
@@ -57,6 +58,7 @@ export function askReason() {
       dialog.removeEventListener("keydown", key);
       answer(null);
     }, { once: true });
+    note.value = "";
     dialog.showModal();
   });
 }

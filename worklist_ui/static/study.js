@@ -113,9 +113,9 @@ function preview() {
 const steps = { c: "claim", r: "release", m: "read", u: "undo", a: "agree", d: "disagree" };
 document.querySelector('[data-step="disagree"]')?.addEventListener("click", async () => {
   const study = document.getElementById("study");
-  const reason = await askReason();
-  if (!reason) return;
-  const answer = await step(`${location.pathname}disagree`, { reason, revision: study.dataset.revision });
+  const said = await askReason();
+  if (!said) return;
+  const answer = await step(`${location.pathname}disagree`, { ...said, revision: study.dataset.revision });
   if (answer?.answer === "done") location.reload();
 });
 document.addEventListener("keydown", (event) => {
