@@ -209,10 +209,11 @@ def test_large_object_goes_to_disk_as_it_comes(tmp_path: Path) -> None:
         assert listener.files("incoming") == []
 
 
-def test_idle_stalled_and_half_open_peers_lock_nobody_out(tmp_path: Path) -> None:
-    """200 connections that say nothing, 200 with half a request, 32 associations that stall within an image."""
+def test_hostile_peers_lock_nobody_out_and_fill_no_memory(tmp_path: Path) -> None:
+    """200 that say nothing, 200 with half a request, 32 that stall within an image, and an image without end."""
     series = ct_series(slices=40)
-    process = ListenProcess(tmp_path, negotiation_timeout_s=4.0, network_timeout_s=4.0).start()
+    limits = {"negotiation_timeout_s": 4.0, "network_timeout_s": 4.0, "max_object_bytes": 150_000_000}
+    process = ListenProcess(tmp_path, **limits).start()
     half_an_image = p_data(1, 3, store_rq("1.2.3")) + p_data(1, 0, bytes(1000))[:500]
     with ExitStack() as stack:
         peers = [stack.enter_context(RawPeer(process.port)) for _ in range(432)]
@@ -226,12 +227,13 @@ def test_idle_stalled_and_half_open_peers_lock_nobody_out(tmp_path: Path) -> Non
         statuses = push(process.port, series)
 
         seconds = time.monotonic() - began
-        peak_mb = _peak_mb(process.process.pid)
         assert statuses == [SUCCESS] * 40
         assert seconds < 10
-        assert peak_mb < 250
+        assert _is_cut_off_without_end(process.port)
+        assert _peak_mb(process.process.pid) < 250
         assert all(peer.is_closed_within(15.0) for peer in peers)
     assert process.end() == 0
+    assert list((tmp_path / "incoming").iterdir()) == []
 
 
 @pytest.mark.parametrize("said", ["a request", "an image"])
@@ -346,6 +348,20 @@ def test_fuzzed_intake_keeps_its_promises() -> None:
 
     assert found.faults == [], measured
     assert found.outcomes.total() == 2000
+
+
+def _is_cut_off_without_end(port: int) -> bool:
+    """Whether a sender of an image that never ends is cut off; what it sends after the abort is read and forgotten."""
+    with RawPeer(port) as peer:
+        assert peer.associate() == A_ASSOCIATE_AC
+        part = p_data(1, 0, bytes(1_000_000))
+        try:
+            peer.send(p_data(1, 3, store_rq("1.2.3")))
+            for _ in range(20_000):  # 20 GB
+                peer.send(part)
+        except ConnectionError:
+            return True
+        return False
 
 
 def _assert_aborted(shared: Running, content: bytes) -> None:
