@@ -438,8 +438,8 @@ def test_page_for_people_names_every_operation_and_sets_code_as_code(radiologist
     page = radiologist.get("/api/v1/").get_data(as_text=True)
 
     document = radiologist.get("/api/v1/openapi.json").get_json()
-    for path, operations in document["paths"].items():
-        for operation in operations.values():
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
             assert f'<a href="#{operation["operationId"]}">' in page
             assert f"<code>{path}</code>" in page
     assert "<code>Authorization: Bearer</code>" in page

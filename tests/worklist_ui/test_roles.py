@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from worklist_ui.roles import ROUTES, Permission, Role, may
+import worklist_ui
+from worklist_ui.roles import PERMISSIONS, ROUTES, Permission, Role, may
 
 ARGUMENTS = {"study_id": 1, "slice_index": 0, "token": "x", "filename": "worklist.css", "username": "reader"}
 STREAMS = frozenset({"reading_list.stream", "reading_list.flags", "api.events"})
@@ -46,6 +49,17 @@ def test_stranger_gets_nothing_but_the_way_in(app, person, department):
         response = stranger.post(address, json=True) if method == "POST" else stranger.get(address)
         assert response.status_code in (303, 401), endpoint
         assert b"Doe" not in response.data
+
+
+def test_readme_says_what_each_role_may():
+    shown = [permission for permission in Permission if permission not in (Permission.ANYBODY, Permission.SIGNED_IN)]
+    rows = [
+        f"| `{role.value}` | {'; '.join(each.value for each in shown if each in PERMISSIONS[role])} |" for role in Role
+    ]
+
+    text = (Path(worklist_ui.__file__).parent / "README.md").read_text(encoding="utf-8")
+
+    assert [row for row in rows if row not in text] == []
 
 
 def test_role_that_is_unknown_gets_nothing(person, department, ledger):
