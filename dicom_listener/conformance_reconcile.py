@@ -20,6 +20,8 @@ def reconcile_section(settings: ReconcileSettings) -> Iterator[str]:
     yield f"`ich-triage reconcile` opens associations as `{settings.ae_title}`, one at a time, one operation at a time,"
     yield f"with `{settings.pacs_ae_title}`; it waits {settings.timeout_s:g} s for an answer. What is fetched by C-GET"
     yield "is handed on to the port above by C-STORE, byte for byte."
+    if settings.username:
+        yield f"User identity negotiation: type {'2' if settings.passcode else '1'}, no positive response is asked for."
     yield ""
     yield "| abstract syntax | UID | role | transfer syntaxes |"
     yield "|---|---|---|---|"

@@ -27,7 +27,8 @@ REJECTIONS = {  # A-ASSOCIATE-RJ, PS3.8 9.3.4
     (1, 1, 1): "it gives no reason; often it does not know {peer.calling_ae_title}",
     (1, 1, 3): "it does not know the AE title {peer.calling_ae_title}, or not from this host",
     (1, 1, 7): "it does not call itself {peer.called_ae_title}",
-    (1, 2, 1): "it asks for a user identity",
+    (1, 2, 1): "it asks for a user identity, or for another one",
+    (2, 2, 1): "it gives no reason; often it asks for a user identity, or for another one",
     (2, 3, 1): "it is busy, try again later",
     (2, 3, 2): "it has as many associations as it takes, try again later",
 }

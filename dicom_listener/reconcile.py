@@ -204,4 +204,12 @@ def _retriever(settings: ReconcileSettings, listener: Peer) -> Retriever | None:
 
 
 def _pacs_peer(settings: ReconcileSettings) -> Peer:
-    return Peer(settings.pacs_host, settings.pacs_port, settings.pacs_ae_title, settings.ae_title, pacs_tls(settings))
+    return Peer(
+        settings.pacs_host,
+        settings.pacs_port,
+        settings.pacs_ae_title,
+        settings.ae_title,
+        pacs_tls(settings),
+        settings.username.encode(),
+        settings.passcode.get_secret_value().encode() if settings.passcode is not None else b"",
+    )

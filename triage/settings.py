@@ -87,6 +87,8 @@ class ReconcileSettings(BaseModel, frozen=True, extra="forbid"):
     tls_certificate: Path | None = None  # PEM; ours, if the PACS asks for one
     tls_key: Path | None = None  # PEM, if the key is not in the certificate's file
     tls_server_name: str = ""  # that the PACS's certificate is made out to; empty: pacs_host
+    username: str = ""  # user that the PACS is shown (PS3.7 D.3.3.7); empty: none
+    passcode: SecretStr | None = Field(default=None, repr=False)  # with it; from the environment, never from a file
     retrieve: str = Field(default="move", pattern="^(move|get|none)$")  # how missing images are fetched
     days: int = Field(default=1, ge=1, le=366)  # today and so many days less one before it are asked for
     after_midnight_minutes: float = Field(default=120.0, ge=0)  # yesterday is asked for as well until then

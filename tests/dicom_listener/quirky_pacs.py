@@ -36,6 +36,7 @@ class QuirkyPacs:
         move_refused: levels that C-MOVE refuses.
         pretends: C-MOVE says Success and sends nothing.
         proposed: abstract syntaxes that it was asked for.
+        identity: user name and passcode that it asks for; None: any.
     """
 
     images: list[Dataset]
@@ -51,10 +52,14 @@ class QuirkyPacs:
     queries: list[Dataset] = field(default_factory=list)
     moved: list[str] = field(default_factory=list)
     proposed: set[str] = field(default_factory=set)
+    identity: tuple[bytes, bytes] | None = None
     port: int = 0
 
     def requested(self, event: Any) -> None:
         self.proposed |= {str(context.abstract_syntax) for context in event.assoc.requestor.requested_contexts}
+
+    def user(self, event: Any) -> tuple[bool, None]:
+        return self.identity in (None, (event.primary_field, event.secondary_field)), None
 
     def find(self, event: Any) -> Iterator[tuple[int, Dataset | None]]:
         query = event.identifier
@@ -153,7 +158,12 @@ def running_pacs(images: Sequence[Dataset], **quirks: Any) -> Iterator[QuirkyPac
     server = ae.start_server(
         ("127.0.0.1", 0),
         block=False,
-        evt_handlers=[(evt.EVT_C_FIND, pacs.find), (evt.EVT_C_MOVE, pacs.move), (evt.EVT_REQUESTED, pacs.requested)],
+        evt_handlers=[
+            (evt.EVT_C_FIND, pacs.find),
+            (evt.EVT_C_MOVE, pacs.move),
+            (evt.EVT_REQUESTED, pacs.requested),
+            (evt.EVT_USER_ID, pacs.user),
+        ],
     )
     pacs.port = server.server_address[1]
     try:

@@ -204,3 +204,13 @@ def test_association_that_is_rejected_names_our_ae_title(received, head) -> None
         coverage = compare(QuirkyPacs([], port=other.port), received)
 
     assert "rejected the association (1/1/7): it does not call itself QUIRKY." in coverage.error
+
+
+def test_pacs_that_asks_for_a_user_is_shown_one(received, head) -> None:
+    with running_pacs(head, listener_port=received.port, identity=(b"triage", b"Geheim-17")) as pacs:
+        shown = compare(pacs, received, retrieve="none", username="triage", passcode="Geheim-17")
+        wrong = compare(pacs, received, retrieve="none", username="triage", passcode="geheim")
+
+    assert shown.error == ""
+    assert "rejected the association (2/2/1)" in wrong.error
+    assert "geheim" not in wrong.error.lower()
