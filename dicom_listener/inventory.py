@@ -18,6 +18,7 @@ log = structlog.get_logger()
 
 BEFORE_BLAKE3 = "sha256:"  # in front of a hash in the ledger
 DAY_S = 86400.0
+RETRY_S = 60.0  # where ledger or disk gave no answer
 REST_S = 0.01  # after each thousand files: receiving goes first
 
 
@@ -49,9 +50,11 @@ class Inventory:
         while not self._stopping.is_set():
             try:
                 self._count()
-            except StoreError as error:
-                log.error("inventory_waits_for_ledger", error_type=type(error.__cause__ or error).__name__)
-            self._stopping.wait(DAY_S)
+                wait_s = DAY_S
+            except (StoreError, OSError) as error:
+                log.error("inventory_waits", error_type=type(error.__cause__ or error).__name__)
+                wait_s = RETRY_S
+            self._stopping.wait(wait_s)
 
     def _count(self) -> None:
         missing = files = 0
