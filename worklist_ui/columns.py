@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from triage.ledger.reading import Entry
@@ -24,6 +25,7 @@ class Column:
     right: bool = False  # numbers stand at the right
 
 
+@lru_cache(maxsize=65_536)  # sorting asks for the same words again and again
 def _text(text: str) -> str:
     return clean(text).casefold()
 
