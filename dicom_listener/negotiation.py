@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import structlog
 from pydicom.uid import UID
 from pynetdicom import evt
 from pynetdicom.pdu_primitives import UserIdentityNegotiation
@@ -18,8 +17,8 @@ from dicom_listener.recurring import RecurringLog
 from dicom_listener.senders import Rejection, Senders
 from dicom_listener.user_identity import Claim
 
-log = structlog.get_logger()
 recurring = RecurringLog()
+usual = RecurringLog(each_minute=600)  # ten a second are a busy PACS; a thousand are somebody who fills the disk
 
 ONE_OPERATION_AT_A_TIME = (1, 1)  # the answer to whatever window is proposed (PS3.7 D.3.3.3)
 REJECTED_BY_PYNETDICOM = {(1, 1, 7): "called AE title", (2, 3, 2): "limit of all"}
@@ -95,8 +94,8 @@ class Negotiation:
         association = event.assoc
         calling = association.requestor.ae_title
         self._metrics.count("ich_listener_associations_total")
-        log.info("association_opened", association=association.number, calling_ae_title=calling,
-                 peer_host=association.requestor.address, contexts=len(association.accepted_contexts))  # fmt: skip
+        usual.info("association_opened", association=association.number, calling_ae_title=calling,
+                   peer_host=association.requestor.address, contexts=len(association.accepted_contexts))  # fmt: skip
         if association.rejected_contexts:
             self._note_rejected_contexts(association, calling)
 
@@ -110,7 +109,7 @@ class Negotiation:
                           contexts=len(rejected), reason=_names_of(rejected))  # fmt: skip
 
     def _released(self, event: Any) -> None:
-        log.info("association_released", association=event.assoc.number)
+        usual.info("association_released", association=event.assoc.number)
 
     def _aborted(self, event: Any) -> None:
         self._metrics.count("ich_listener_aborts_total")

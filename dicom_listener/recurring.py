@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +21,23 @@ class _Minute:
 
 
 class RecurringLog:
-    """A logger whose lines are bounded for each event name."""
+    """A logger whose lines are bounded for each event name.
 
-    def __init__(self) -> None:
+    Args:
+        each_minute: so many of one kind; None: EACH_MINUTE.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, each_minute: int | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._each_minute = each_minute
+        self._clock = clock
         self._lock = threading.Lock()
         self._minutes: dict[str, _Minute] = {}
+
+    def info(self, event: str, **keys: Any) -> None:
+        """Log what is no fault, unless there was enough of this kind."""
+        if self._admit(event):
+            structlog.get_logger().info(event, **keys)
 
     def warning(self, event: str, **keys: Any) -> None:
         """Log a warning, unless there were enough of this kind."""
@@ -37,13 +50,14 @@ class RecurringLog:
             structlog.get_logger().error(event, exc_info=True, **keys)
 
     def _admit(self, event: str) -> bool:
-        now = time.monotonic()
+        now = self._clock()
+        most = EACH_MINUTE if self._each_minute is None else self._each_minute
         with self._lock:
             minute = self._minutes.setdefault(event, _Minute(now))
             if now - minute.began_at >= MINUTE_S:
-                withheld, self._minutes[event] = minute.seen - EACH_MINUTE, _Minute(now, 1)
+                withheld, self._minutes[event] = minute.seen - most, _Minute(now, 1)
                 if withheld > 0:
                     structlog.get_logger().warning("log_lines_withheld", reason=event, count=withheld)
                 return True
             minute.seen += 1
-            return minute.seen <= EACH_MINUTE
+            return minute.seen <= most

@@ -329,6 +329,22 @@ def test_hostile_peer_cannot_flood_the_log(shared: Running, monkeypatch: pytest.
     assert len([line for line in lines if line["event"] == "protocol_error"]) <= 3
 
 
+def test_usual_events_are_bounded_too() -> None:
+    now = [0.0]
+    bounded = recurring_log.RecurringLog(each_minute=3, clock=lambda: now[0])
+    with capture_logs() as lines:
+        for _ in range(10):
+            bounded.info("association_opened", association=1)
+        now[0] += 61.0
+        bounded.info("association_opened", association=2)
+
+    assert [line["event"] for line in lines] == ["association_opened"] * 3 + [
+        "log_lines_withheld",
+        "association_opened",
+    ]
+    assert lines[3]["count"] == 7
+
+
 KEPT = json.loads((Path(__file__).parent / "fuzzed_inputs.json").read_text(encoding="utf-8"))
 
 
