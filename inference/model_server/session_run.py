@@ -56,6 +56,9 @@ class DirectRun:
 
         self._session = session
         self._handle = session._session
+        for operation in session.graph.get_operations():
+            for tensor in operation.outputs:
+                tensor._as_tf_output  # noqa: B018  what is missing shall be missed here, not in the first request
         self._run = pywrap_tf_session.TF_SessionRun_wrapper
         self._options = _RunOptionsBuffer(pywrap_tf_session)
         self._outputs: dict[str, Any] = {}

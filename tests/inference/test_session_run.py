@@ -7,6 +7,7 @@ server still works with `PublicRun`, less exactly: repair `DirectRun` before the
 from __future__ import annotations
 
 import importlib.metadata
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -33,6 +34,21 @@ def session():
 def test_the_pinned_tensorflow_has_the_direct_way(session):
     assert importlib.metadata.version("tensorflow").startswith("2.20.")
     assert isinstance(session_run(session), DirectRun)
+
+
+@pytest.mark.parametrize("name", ["TF_SessionRun_wrapper", "TF_NewBufferFromString", "TF_DeleteBuffer"])
+def test_a_tensorflow_without_the_direct_way_is_run_the_public_way(session, monkeypatch, name):
+    from tensorflow.python.client import pywrap_tf_session
+
+    monkeypatch.delattr(pywrap_tf_session, name)
+
+    assert isinstance(session_run(session), PublicRun)
+
+
+def test_a_tensorflow_whose_tensors_lack_it_is_run_the_public_way():
+    graph = SimpleNamespace(get_operations=lambda: [SimpleNamespace(outputs=[object()])])
+
+    assert isinstance(session_run(SimpleNamespace(graph=graph, _session=None)), PublicRun)
 
 
 @pytest.fixture(params=[DirectRun, PublicRun])
