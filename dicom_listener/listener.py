@@ -49,6 +49,7 @@ LOCK_FILE = Path("listener.lock")
 ALIVE_EVERY_S = 30.0
 ACCEPT_POLL_S = 0.1  # how soon the accepting loop notices that it is to end
 CONNECTIONS_PER_ASSOCIATION = 16  # times max_associations: connections in all, most of them idle then
+ABORT_S = 1.0  # then, for the A-ABORT to go out to peers that take no bytes
 LAST_WORDS_S = 2.0  # at the end, open associations have this long to finish the instance they are sending
 
 
@@ -250,11 +251,12 @@ class Listener:
         deadline = time.monotonic() + LAST_WORDS_S
         while self._server.ae.active_associations and time.monotonic() < deadline:
             time.sleep(0.02)
-        for association in self._server.active_associations:
-            if association.is_established:
-                association.abort()
-            else:
-                association.dul.end_now()
+        ending = [association.dul for association in self._server.active_associations]
+        for upper_layer in ending:
+            upper_layer.abort_now()
+        deadline = time.monotonic() + ABORT_S
+        for upper_layer in ending:
+            upper_layer.join(max(0.0, deadline - time.monotonic()))
 
 
 def completion_rules(settings: ListenerSettings) -> CompletionRules:

@@ -12,6 +12,7 @@ import ssl
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from pynetdicom.dul import DULServiceProvider
@@ -58,6 +59,7 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         self._poller = select.poll()
         self._polled: socket.socket | None = None
         self._linger_until: float | None = None  # monotonic clock
+        self._abort_asked = False
         self._reader = make_reader(self)
         self.daemon = True  # a process that is told to end must not wait for a peer
 
@@ -76,11 +78,18 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         self.wake()
         return bool(super().stop_dul())
 
-    def end_now(self) -> None:
-        """End the reactor, also where it waits for the rest of a PDU."""
-        self.kill_dul()
-        if self.socket is not None and self.socket.socket is not None:
-            self.socket._shutdown_socket()
+    def abort_now(self) -> None:
+        """Let the reactor send an A-ABORT and end, whatever state it is in, also where it waits for the rest of a PDU.
+
+        pynetdicom's own abort asks the state machine of an association that is established, which it knows of only some
+        time after the peer was told.
+        """
+        self._abort_asked = True
+        connection = self.socket.socket if self.socket is not None else None
+        if connection is not None:
+            with suppress(OSError):  # it has closed meanwhile
+                socket.socket.shutdown(connection, socket.SHUT_RD)  # TLS too must still be able to write
+        self.wake()
 
     def wake(self) -> None:
         """Let the reactor look at its queues."""
@@ -143,6 +152,9 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
 
     def _turn(self) -> None:
         """Do one event, as pynetdicom's own loop does."""
+        if self._abort_asked:
+            self._give_up()
+            return
         try:
             if self.artim_timer.expired:
                 self.event_queue.put(ARTIM_EXPIRED)
@@ -196,7 +208,8 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         try:
             self._read_pdu()
         except PeerGone:
-            self.event_queue.put(CONNECTION_CLOSED)
+            if not self._abort_asked:  # else the peer is still there, and is told at the next turn
+                self.event_queue.put(CONNECTION_CLOSED)
         except ProtocolError as error:
             recurring.warning("protocol_error", association=self.assoc.number, reason=str(error))
             self.event_queue.put(INVALID_PDU)
@@ -257,7 +270,7 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         return True
 
     def _give_up(self) -> None:
-        """Abort without the state machine, whose state is in doubt."""
+        """Abort without the state machine."""
         if self.socket is not None and self.socket.socket is not None:
             self.socket.send(b"\x07\0\0\0\0\x04\0\0\x02\0")  # A-ABORT, source: service provider
             self.socket.close()
