@@ -58,6 +58,23 @@ def pick_elements(data: Bytes, encoding: Encoding, wanted: Container[int], *, to
     return _Walk(data, encoding, total).pick(wanted)
 
 
+def end_of_group(data: Bytes, start: int, group: int) -> int:
+    """Give the position behind the elements of a group, Explicit VR Little Endian, whatever its group length says.
+
+    Raises:
+        Truncated: the data end inside an element.
+        UnreadableInstance: these are no data elements.
+    """
+    walk = _Walk(data, Encoding(), len(data))
+    position = start
+    while position + 8 <= len(data) and int.from_bytes(data[position : position + 2], "little") == group:
+        tag, value, length = walk.element(position)
+        position = value + length
+        if position > len(data):
+            raise Truncated(tag, position - len(data))
+    return position
+
+
 class _Walk:
     def __init__(self, data: Bytes, encoding: Encoding, total: int) -> None:
         self._data = data
@@ -75,7 +92,7 @@ class _Walk:
         while position < self._end:
             if self._cut_off(position, 0, 12 if self._explicit else 8):
                 break
-            tag, start, length = self._element(position)
+            tag, start, length = self.element(position)
             if length == UNDEFINED_LENGTH:
                 position = self._after_items(start, depth=0)
                 continue
@@ -94,9 +111,9 @@ class _Walk:
             return True
         if position + 8 > self._total:
             raise Truncated(tag, position + 8 - self._total)
-        return False  # eight bytes are enough for a short VR; _element checks the long ones
+        return False  # eight bytes are enough for a short VR; element checks the long ones
 
-    def _element(self, position: int) -> tuple[int, int, int]:
+    def element(self, position: int) -> tuple[int, int, int]:
         """Give tag, start of the value and its length."""
         if not self._explicit:
             group, element, length = self._tag_and_length(self._data, position)
@@ -134,7 +151,7 @@ class _Walk:
             group, element, length = self._tag_and_length(self._data, position)
             if group << 16 | element == ITEM_END:
                 return position + 8
-            _, start, length = self._element(position)
+            _, start, length = self.element(position)
             position = self._after_items(start, depth=depth + 1) if length == UNDEFINED_LENGTH else start + length
 
     def _end_of_sight(self, position: int) -> int:

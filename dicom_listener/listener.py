@@ -23,6 +23,7 @@ from dicom_listener.disk import Disk
 from dicom_listener.health import HealthServer
 from dicom_listener.instance_store import InstanceStore
 from dicom_listener.inventory import Inventory
+from dicom_listener.local_door import LocalDoor
 from dicom_listener.metrics import Metrics
 from dicom_listener.negotiation import Negotiation
 from dicom_listener.own_token import make_token
@@ -44,7 +45,14 @@ from triage.settings import ListenerSettings, Settings
 log = structlog.get_logger()
 recurring = RecurringLog()
 
-WORKING_PARTS = ("accept", "recorder", "completer", "commitment", "alive")  # names of threads that must never end
+WORKING_PARTS = (
+    "accept",
+    "door",
+    "recorder",
+    "completer",
+    "commitment",
+    "alive",
+)  # names of threads that must never end
 LOCK_FILE = Path("listener.lock")
 ALIVE_EVERY_S = 30.0
 ACCEPT_POLL_S = 0.1  # how soon the accepting loop notices that it is to end
@@ -124,6 +132,14 @@ class Listener:
             Commitments(self._ledger), self._folder, self._senders, ae_title=settings.ae_title
         )
         self._server = self._open_port()
+        self._door = LocalDoor(
+            self._folder,
+            self._receiver,
+            self._arrivals,
+            self._server.next_number,
+            most=settings.max_associations,
+            timeout_s=settings.network_timeout_s,
+        )
         self._register_gauges()
         self._open_health()
         self._recorder.start()
@@ -136,6 +152,7 @@ class Listener:
         ]
         for thread in self._threads:
             thread.start()
+        self._door.start()
         if self._health is not None:
             self._health.start()
         log.info("listening", port=self.port)
@@ -146,6 +163,7 @@ class Listener:
         if self._health is not None:
             self._health.stop()
         self._server.shutdown()
+        self._door.stop()
         self._end_associations()
         self._completer.stop()
         self._commitment.stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from dicom_listener.elements import Encoding, pick_elements
+from dicom_listener.elements import Encoding, end_of_group, pick_elements
 from dicom_listener.uids import checked_uid
 from triage.errors import UnreadableInstance
 
@@ -42,7 +42,7 @@ def _element(element: int, vr: bytes, value: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class FileMeta:
-    """What recovery needs of the File Meta Information that `file_header` wrote."""
+    """What matters here of the File Meta Information."""
 
     transfer_syntax_uid: str
     source_ae_title: str
@@ -55,11 +55,9 @@ def split_file(content: bytes) -> tuple[FileMeta, memoryview]:
         UnreadableInstance: it has no complete File Meta Information.
     """
     start = len(PREAMBLE)
-    if content[128:start] != b"DICM" or len(content) < start + 12:
+    if content[128:start] != b"DICM":
         raise UnreadableInstance("no DICOM file: the mark DICM after 128 bytes is missing")
-    end = start + 12 + int(struct.unpack_from("<L", content, start + 8)[0])
-    if len(content) < end:
-        raise UnreadableInstance(f"the File Meta Information is {end - len(content)} bytes short")
+    end = end_of_group(content, start, 0x0002)
     meta = pick_elements(content[start:end], Encoding(), (0x00020010, 0x00020016), total=end - start)
     syntax = checked_uid(meta.get(0x00020010, b""))
     if syntax is None:

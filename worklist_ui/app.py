@@ -37,6 +37,7 @@ from worklist_ui.auditing import note_in_audit_trail
 from worklist_ui.dicomweb import cross_origin
 from worklist_ui.dicomweb import retrieve as dicomweb_retrieve
 from worklist_ui.dicomweb import search as dicomweb_search
+from worklist_ui.dicomweb import store as dicomweb_store
 from worklist_ui.problems import for_program, problem
 from worklist_ui.roles import Permission, may
 from worklist_ui.services import EXTENSION, Clock, make_services
@@ -53,7 +54,7 @@ PAGES = (
     intake_page.pages,
     opinions_page.pages,
 )
-PROGRAMS = (dicomweb_search.pages, dicomweb_retrieve.pages, api.pages)
+PROGRAMS = (dicomweb_search.pages, dicomweb_retrieve.pages, dicomweb_store.pages, api.pages)
 LARGEST_FORM_BYTES = 64 * 1024
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 CONTENT_SECURITY_POLICY = "; ".join(

@@ -52,6 +52,7 @@ NAMES = {  # what the trail calls it, where the endpoint's own name says too lit
     "dicomweb_search.series": "search_images",
     "dicomweb_search.instances": "search_images",
     "dicomweb_retrieve.instances": "retrieve_instances",
+    "dicomweb_store.instances": "store_instances",
     "dicomweb_retrieve.metadata": "retrieve_metadata",
     "dicomweb_retrieve.bulkdata": "retrieve_bulkdata",
     "dicomweb_retrieve.frames": "retrieve_frames",

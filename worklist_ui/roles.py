@@ -33,6 +33,7 @@ class Permission(Enum):
     AUDIT = "see the audit trail"
     LEARN = "see how far readers agree with the model"
     OPERATE = "see how images come in"
+    BRING = "bring images"
 
 
 _READER = frozenset({Permission.SEE, Permission.READ})
@@ -40,7 +41,7 @@ _READER = frozenset({Permission.SEE, Permission.READ})
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.RADIOLOGIST: _READER,
     Role.SUPERVISOR: _READER | {Permission.REASSIGN, Permission.RERUN, Permission.LEARN},
-    Role.TECHNOLOGIST: frozenset({Permission.SEE, Permission.RERUN, Permission.OPERATE}),
+    Role.TECHNOLOGIST: frozenset({Permission.SEE, Permission.RERUN, Permission.OPERATE, Permission.BRING}),
     Role.ADMINISTRATOR: frozenset(
         {
             Permission.SEE,
@@ -49,12 +50,13 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
             Permission.MANAGE_USERS,
             Permission.AUDIT,
             Permission.OPERATE,
+            Permission.BRING,
             Permission.LEARN,
         }
     ),
     Role.DATA_SCIENTIST: frozenset({Permission.LEARN}),
     Role.AUDITOR: frozenset({Permission.AUDIT}),
-    Role.SERVICE: frozenset({Permission.SEE}),
+    Role.SERVICE: frozenset({Permission.SEE, Permission.BRING}),
 }
 
 ROUTES: dict[str, Permission] = {
@@ -101,6 +103,7 @@ ROUTES: dict[str, Permission] = {
     "dicomweb_search.studies": Permission.SEE,
     "dicomweb_search.series": Permission.SEE,
     "dicomweb_search.instances": Permission.SEE,
+    "dicomweb_store.instances": Permission.BRING,
     "dicomweb_retrieve.instances": Permission.SEE,
     "dicomweb_retrieve.metadata": Permission.SEE,
     "dicomweb_retrieve.bulkdata": Permission.SEE,

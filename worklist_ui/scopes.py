@@ -15,6 +15,7 @@ class Scope(StrEnum):
     STUDIES_READ = "studies:read"  # the list, a study, its changes
     STUDIES_WRITE = "studies:write"  # claim, release, read, feedback
     IMAGES_READ = "images:read"  # DICOMweb
+    IMAGES_WRITE = "images:write"  # STOW-RS
 
 
 ANY_SCOPE: frozenset[Scope] = frozenset(Scope)
@@ -33,6 +34,7 @@ SCOPES: dict[str, frozenset[Scope]] = {
     "dicomweb_retrieve.rendered": _IMAGES,
     "dicomweb_retrieve.rendered_frame": _IMAGES,
     "dicomweb_retrieve.thumbnail": _IMAGES,
+    "dicomweb_store.instances": frozenset({Scope.IMAGES_WRITE}),
     "api.openapi": ANY_SCOPE,
     "api.reference": ANY_SCOPE,
     "api.list_studies": _READ,

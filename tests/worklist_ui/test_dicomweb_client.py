@@ -11,6 +11,7 @@ from pydicom.uid import JPEG2000Lossless, generate_uid
 from requests.exceptions import HTTPError
 
 from tests.builders import ct_series, head_hu
+from tests.dicom_listener.conftest import running
 from tests.worklist_ui.ledger_fill import Department
 from tests.worklist_ui.programs import in_syntax, keep, running_worklist, token_for
 from triage.ledger import Ledger
@@ -57,6 +58,18 @@ def client(site):
     session = Session()
     session.headers["Authorization"] = f"Bearer {secret}"
     return DICOMwebClient(f"{address}/dicomweb", session=session)
+
+
+@pytest.fixture(scope="module")
+def open_door(site, tmp_path_factory):
+    """A listener on the worklist's storage folder, and a client that may bring images."""
+    folder = tmp_path_factory.getbasetemp() / "site0"
+    ledger = Ledger(folder / "ledger.sqlite")
+    session = Session()
+    session.headers["Authorization"] = f"Bearer {token_for(ledger, Scope.IMAGES_WRITE, username='modality')}"
+    with running(folder):
+        yield DICOMwebClient(f"{site[0]}/dicomweb", session=session)
+    ledger.close()
 
 
 def series_of(client, study):
@@ -189,3 +202,18 @@ def test_viewer_of_another_site_reads_a_study_as_ohif_does(site):
         assert frame.headers["Access-Control-Allow-Origin"] == VIEWER_SITE
         assert frame.headers["Content-Type"].startswith("multipart/related")
         assert len(frame.content) > 64 * 64 * 2
+
+
+def test_storing_and_reading_back(client, open_door):
+    series = ct_series(slices=3)
+    study = series[0].StudyInstanceUID
+    for ds in series:
+        ds.preamble = bytes(128)  # else the client writes no DICOM file
+
+    report = open_door.store_instances(series)
+
+    assert [item.ReferencedSOPInstanceUID for item in report.ReferencedSOPSequence] == [
+        ds.SOPInstanceUID for ds in series
+    ]
+    assert "FailedSOPSequence" not in report
+    assert {ds.SOPInstanceUID for ds in client.retrieve_study(study)} == {ds.SOPInstanceUID for ds in series}

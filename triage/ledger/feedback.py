@@ -118,7 +118,6 @@ class Feedback:
         )
         return [_opinion_from(row) for row in rows]
 
-
     def judged(self) -> list[JudgedResult]:
         """Give every opinion that counts, by study; those on a study that has other images since are left out."""
         rows = self._ledger.db.query(
