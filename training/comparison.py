@@ -16,7 +16,7 @@ import numpy.typing as npt
 from training.evaluation import area_under_curve
 from training.intervals import Estimate, bootstrap
 from training.run_record import RunRecord, StudyFigures, flat_settings
-from training.svg_plot import plot
+from training.svg_plot import html_page, plot, roc_plot
 from triage.errors import ConfigError
 
 SMOOTHED_STEPS = 20  # of a loss curve: single batches jump
@@ -60,23 +60,72 @@ def changed_settings(runs: Sequence[RunRecord]) -> dict[str, tuple[str, ...]]:
     return {key: value for key, value in values.items() if len(set(value)) > 1 and key != "folder"}
 
 
+@dataclass(frozen=True)
+class RunSummary:
+    """One run in a row: how long it took, and its scores at its newest validation."""
+
+    name: str
+    steps: int
+    hours: float
+    scores: dict[str, float]
+
+
+def summary_of(run: RunRecord) -> RunSummary:
+    """Put a run into a row."""
+    newest = dict(run.validations[-1]) if run.validations else {}
+    newest.pop("step", None)
+    hours = sum(step.get("seconds", 0.0) for step in run.steps) / 3600
+    return RunSummary(run.name, int(run.steps[-1]["step"]) if run.steps else 0, hours, newest)
+
+
 def comparison_page(runs: Sequence[RunRecord]) -> str:
-    """Draw loss curves and ROC curves of all runs, with the table of differences, as one HTML page."""
+    """Draw all runs as one HTML page: scores, curves, settings, and the differences with the first run or noise."""
+    rows = [
+        [f"{d.second} minus {d.first}", d.source, d.figure, str(d.estimate), "noise" if d.is_noise else "differs"]
+        for d in differences(runs)
+    ]
+    names = [run.name for run in runs]
+    changed = [[key, *values] for key, values in changed_settings(runs).items()]
+    parts = [
+        "<h2>Runs</h2>",
+        _table(*_summary_rows(runs)),
+        "<h2>Differences</h2><p>On the same studies, drawn again by patient in pairs; an interval that holds 0 is "
+        "noise.</p>",
+        _table(["runs", "source", "score", "difference (95 % interval)", "verdict"], rows),
+        "<h2>Curves</h2>",
+        *_curves(runs),
+        "<h2>Settings that are not the same</h2>",
+        _table(["setting", *names], changed),
+    ]
+    return html_page("Runs compared", "".join(parts))
+
+
+def _summary_rows(runs: Sequence[RunRecord]) -> tuple[list[str], list[list[str]]]:
+    summaries = [summary_of(run) for run in runs]
+    scores = list(dict.fromkeys(name for summary in summaries for name in summary.scores))
+    rows = [
+        [s.name, str(s.steps), f"{s.hours:.2f}", *(f"{s.scores[n]:.3f}" if n in s.scores else "" for n in scores)]
+        for s in summaries
+    ]
+    return ["run", "steps", "hours", *scores], rows
+
+
+def _curves(runs: Sequence[RunRecord]) -> list[str]:
     losses = {run.name: _smoothed([(step["step"], step["loss"]) for step in run.steps]) for run in runs}
-    pictures = [plot("loss by step", losses)]
+    pictures = [plot("loss", losses, x_label="step")]
+    for name in dict.fromkeys(name for run in runs for row in run.validations for name in row if name != "step"):
+        lines = {run.name: [(row["step"], row[name]) for row in run.validations if name in row] for run in runs}
+        pictures.append(plot(name, lines, x_label="step"))
     for source in dict.fromkeys(study.source for run in runs for study in run.studies):
         curves = {run.name: roc([study for study in run.studies if study.source == source]) for run in runs}
-        pictures.append(plot(f"ROC of studies, {source}", curves, diagonal=True))
-    rows = "".join(
-        f"<tr><td>{html.escape(d.second)} minus {html.escape(d.first)}<td>{html.escape(d.source)}<td>{d.figure}"
-        f"<td>{d.estimate}<td>{'noise' if d.is_noise else 'differs'}"
-        for d in differences(runs)
-    )
-    return (
-        "<!doctype html><html lang='en'><meta charset='utf-8'><title>Runs compared</title><style>body{font:15px/1.5 "
-        "system-ui;margin:2rem}td{padding-right:1rem}figure{display:inline-block}</style><h1>Runs compared</h1>"
-        f"{''.join(pictures)}<table>{rows}</table></html>\n"
-    )
+        pictures.append(roc_plot(f"ROC of studies, {source}", curves))
+    return pictures
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    cells = "".join(f"<th>{html.escape(cell)}" for cell in head)
+    lines = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}" for cell in row) for row in rows)
+    return f"<div class='wide'><table><thead><tr>{cells}</thead><tbody>{lines}</tbody></table></div>"
 
 
 def roc(studies: Sequence[StudyFigures]) -> list[tuple[float, float]]:
@@ -128,14 +177,16 @@ def _auc_difference(pairs: Sequence[tuple[StudyFigures, StudyFigures]]) -> Estim
         auc = [area_under_curve(drawn[bleeds, run], drawn[~bleeds, run]) for run in (0, 1)]
         return auc[1] - auc[0]
 
-    return bootstrap(difference, len(pairs))
+    return bootstrap(difference, len(pairs), [first.patient for first, _ in pairs])
 
 
 def _dice_difference(pairs: Sequence[tuple[StudyFigures, StudyFigures]]) -> Estimate:
-    gains = [np.subtract(second.slice_dice, first.slice_dice) for first, second in pairs if first.slice_dice]
+    bleeding = [(first, second) for first, second in pairs if first.slice_dice]
+    gains = [np.subtract(second.slice_dice, first.slice_dice) for first, second in bleeding]
     if not gains:
         return Estimate(float("nan"), float("nan"), float("nan"), 0)
-    return bootstrap(lambda at: float(np.concatenate([gains[index] for index in at]).mean()), len(gains))
+    patients = [first.patient for first, _ in bleeding]
+    return bootstrap(lambda at: float(np.concatenate([gains[index] for index in at]).mean()), len(gains), patients)
 
 
 def _smoothed(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

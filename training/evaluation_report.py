@@ -19,6 +19,7 @@ from training.evaluation_scores import (
     SlabScores,
     StudyScores,
     VolumeAgreement,
+    dice_by_group,
     froc,
     reliability,
     sensitivity_by_group,
@@ -27,7 +28,7 @@ from training.evaluation_scores import (
     volume_agreement,
 )
 from training.intervals import Estimate
-from training.svg_plot import plot
+from training.svg_plot import html_page, plot, roc_plot
 from triage.finding import ModelSpec
 
 THICK_MM = 2.5  # slices from here on count as thick
@@ -44,6 +45,7 @@ class SourceReport:
     froc: tuple[FrocPoint, ...]
     reliability: tuple[ReliabilityBin, ...]
     sensitivity_by_group: dict[str, Estimate]
+    dice_by_group: dict[str, Estimate]
     roc: tuple[tuple[float, float], ...]  # false and true positive share of studies
     missed: tuple[str, ...]
     median_seconds_a_study: float
@@ -59,6 +61,7 @@ def report_of(name: str, outcomes: Outcomes) -> SourceReport:
         froc=froc(outcomes),
         reliability=reliability(outcomes),
         sensitivity_by_group=sensitivity_by_group(outcomes),
+        dice_by_group=dice_by_group(outcomes),
         roc=roc_of(outcomes),
         missed=tuple(
             f"{'+'.join(outcome.kinds)}, {outcome.true_ml:.1f} mL"
@@ -107,49 +110,94 @@ def write_reports(folder: Path, spec: ModelSpec, version: str, reports: Sequence
 
 def page(spec: ModelSpec, version: str, reports: Sequence[SourceReport]) -> str:
     """Give the HTML page."""
-    title = html.escape(f"{spec.name}, version {version}: evaluation")
-    body = "\n".join(_section(report) for report in reports)
-    return (
-        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title><style>"
-        "body{font:15px/1.5 system-ui;margin:2rem auto;max-width:60rem;padding:0 1rem}"
-        "table{border-collapse:collapse}td,th{padding:.2rem .8rem .2rem 0;border-bottom:1px solid #ddd;text-align:left}"
-        "figure{display:inline-block;margin:1rem 1rem 1rem 0}svg{background:#fafafa;border:1px solid #ccc}</style>"
-        f"<h1>{title}</h1><p>Values with 95 % intervals. Not for diagnosis.</p>{body}</html>\n"
+    point = spec.operating_point
+    note = (
+        "<p class='note'>Values with 95 % intervals: Wilson's for shares of studies, drawn again by patient for the "
+        f"others. Flagged from a study probability of {point.study_probability:g}; voxels count from "
+        f"{point.voxel_probability:g}. Rule: {html.escape(point.rule)}. Not for diagnosis.</p>"
     )
+    body = "".join(_section(report) for report in reports)
+    return html_page(f"{spec.name}, version {version}: evaluation", note + body)
 
 
 def _section(report: SourceReport) -> str:
-    rows = "".join(f"<tr><th>{html.escape(name)}<td>{html.escape(value)}" for name, value in rows_of(report))
+    tables = "".join(
+        f"<h3>{title}</h3><table>{''.join(f'<tr><th>{_text(name)}<td>{_text(value)}' for name, value in rows)}</table>"
+        for title, rows in groups_of(report).items()
+    )
+    return f"<h2>{_text(report.name)}</h2><div class='plots'>{_plots(report)}</div>{tables}"
+
+
+def _plots(report: SourceReport) -> str:
     reliable = [(part.probability, part.bleeding.value) for part in report.reliability]
     found = [(point.false_regions_a_study, point.found) for point in report.froc]
-    plots = (
-        plot("ROC of studies: false against true positives", {"": report.roc}, diagonal=True)
-        + plot("Reliability: told against observed", {"": reliable}, diagonal=True)
-        + plot("FROC: false regions a study against bleeds found", {"": found})
+    volume = report.volume
+    differences = [((true + predicted) / 2.0, predicted - true) for true, predicted in volume.pairs_ml]
+    levels = [v for v in (volume.lower_ml, volume.bias_ml.value, volume.upper_ml) if math.isfinite(v)]
+    return (
+        roc_plot("ROC of studies", {"": report.roc})
+        + plot("Reliability of the study probability", {"": reliable}, diagonal=True, x_label="told", y_label="bled")
+        + plot("Free-response ROC", {"": found}, x_label="false regions a study", y_label="share of bleeds found")
+        + plot(
+            "Bland-Altman: bias and limits of agreement",
+            {"": differences},
+            scatter=True,
+            levels=levels,
+            x_label="mean of predicted and true, mL",
+            y_label="predicted minus true, mL",
+        )
     )
-    return f"<h2>{html.escape(report.name)}</h2><table>{rows}</table>{plots}"
 
 
 def rows_of(report: SourceReport) -> list[tuple[str, str]]:
-    """Give the figures as rows of a table."""
-    study, slab, volume = report.study, report.slab, report.volume
+    """Give the figures as rows of one table."""
     return [
-        ("studies, with blood", f"{study.studies}, {study.bleeding}"),
-        ("study AUC", str(study.auc)),
-        ("sensitivity", str(study.sensitivity)),
-        ("specificity", str(study.specificity)),
-        ("Brier score", f"{study.brier:.3f}"),
-        *((f"PPV at {share}", str(value)) for share, value in study.ppv.items()),
-        *((f"NPV at {share}", str(value)) for share, value in study.npv.items()),
-        ("slab AUC", str(slab.auc)),
-        ("Dice of slabs with blood", str(slab.dice)),
-        ("Hausdorff 95, mm", str(slab.hausdorff_95_mm)),
-        ("surface Dice at 2 mm", str(slab.surface_dice)),
-        ("predicted minus true mL", f"{volume.bias_ml}; limits {volume.lower_ml:.1f} to {volume.upper_ml:.1f}"),
-        *((f"sensitivity, {name}", str(value)) for name, value in report.sensitivity_by_group.items()),
-        ("missed", "; ".join(report.missed) or "none"),
-        ("seconds a study, median", f"{report.median_seconds_a_study:.2f}"),
+        (name if title == "Studies" else f"{title.lower()}: {name}", value)
+        for title, rows in groups_of(report).items()
+        for name, value in rows
     ]
+
+
+def groups_of(report: SourceReport) -> dict[str, list[tuple[str, str]]]:
+    """Give the figures as rows of a table each for studies, slabs, volumes and groups of bleeds."""
+    study, slab, volume = report.study, report.slab, report.volume
+    return {
+        "Studies": [
+            ("studies, with blood", f"{study.studies}, {study.bleeding}"),
+            ("study AUC", str(study.auc)),
+            *_rates(study),
+            ("Brier score", f"{study.brier:.3f}"),
+            ("missed", "; ".join(report.missed) or "none"),
+            ("seconds a study, median", f"{report.median_seconds_a_study:.2f}"),
+        ],
+        "Slabs": [
+            ("slabs, with blood", f"{slab.slabs}, {slab.bleeding}"),
+            ("slab AUC", str(slab.auc)),
+            *_rates(slab),
+            ("Dice of slabs with blood", str(slab.dice)),
+            ("Hausdorff 95, mm", str(slab.hausdorff_95_mm)),
+            ("surface Dice at 2 mm", str(slab.surface_dice)),
+        ],
+        "Volumes": [
+            ("predicted minus true, mL", str(volume.bias_ml)),
+            ("limits of agreement, mL", f"{volume.lower_ml:.1f} to {volume.upper_ml:.1f}"),
+        ],
+        "Sensitivity": [(name, str(value)) for name, value in report.sensitivity_by_group.items()],
+        "Dice of slabs with blood": [(name, str(value)) for name, value in report.dice_by_group.items()],
+    }
+
+
+def _rates(scores: StudyScores | SlabScores) -> list[tuple[str, str]]:
+    return [
+        ("sensitivity", str(scores.sensitivity)),
+        ("specificity", str(scores.specificity)),
+        *((f"PPV at {share}", str(value)) for share, value in scores.ppv.items()),
+        *((f"NPV at {share}", str(value)) for share, value in scores.npv.items()),
+    ]
+
+
+def _text(value: str) -> str:
+    return html.escape(value)
 
 
 def _without_nan(value: Any) -> Any:

@@ -7,7 +7,7 @@ are not independent.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,8 @@ FROC_LINES = tuple(float(line) for line in np.round(np.linspace(0.1, 0.95, 18), 
 RELIABILITY_BINS = 5
 
 Outcomes = Sequence[ScanOutcome]
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,10 @@ class SlabScores:
     slabs: int
     bleeding: int
     auc: Estimate
+    sensitivity: Estimate
+    specificity: Estimate
+    ppv: dict[str, Estimate]  # by prevalence, of slabs
+    npv: dict[str, Estimate]
     dice: Estimate
     hausdorff_95_mm: Estimate  # of slabs in which anything was found
     surface_dice: Estimate
@@ -57,6 +63,7 @@ class VolumeAgreement:
     bias_ml: Estimate
     lower_ml: float
     upper_ml: float
+    pairs_ml: tuple[tuple[float, float], ...] = ()  # true, predicted, of each bleeding study
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,7 @@ def study_scores(outcomes: Outcomes) -> StudyScores:
     return StudyScores(
         studies=len(outcomes),
         bleeding=int(bleed.sum()),
-        auc=bootstrap(lambda at: _auc(probability[at], bleed[at]), len(outcomes)),
+        auc=bootstrap(lambda at: _auc(probability[at], bleed[at]), len(outcomes), _patients(outcomes)),
         sensitivity=sensitivity,
         specificity=specificity,
         brier=float(np.mean((probability - bleed) ** 2)),
@@ -95,39 +102,35 @@ def study_scores(outcomes: Outcomes) -> StudyScores:
 
 
 def predictive_values(outcomes: Outcomes, prevalence: float) -> tuple[Estimate, Estimate]:
-    """Give positive and negative predictive value where `prevalence` of studies bleed (Bayes)."""
+    """Give positive and negative predictive value where `prevalence` of studies bleed."""
     _, bleed, flagged = _studies(outcomes)
-
-    def value(at: npt.NDArray[np.intp], positive: bool) -> float:
-        positives, negatives = flagged[at][bleed[at]], flagged[at][~bleed[at]]
-        if not len(positives) or not len(negatives):
-            return float("nan")
-        sensitivity, specificity = positives.mean(), 1.0 - negatives.mean()
-        if positive:
-            right, wrong = sensitivity * prevalence, (1.0 - specificity) * (1.0 - prevalence)
-        else:
-            right, wrong = specificity * (1.0 - prevalence), (1.0 - sensitivity) * prevalence
-        return float(right / (right + wrong)) if right + wrong > 0 else float("nan")
-
-    return (
-        bootstrap(lambda at: value(at, True), len(outcomes)),
-        bootstrap(lambda at: value(at, False), len(outcomes)),
-    )
+    return _predictive_values([bleed[[at]] for at in range(len(bleed))], [flagged[[at]] for at in range(len(bleed))],
+                              prevalence, outcomes)  # fmt: skip
 
 
 def slab_scores(outcomes: Outcomes) -> SlabScores:
-    """Score slabs."""
-    slabs = [slab for outcome in outcomes for slab in outcome.slabs]
+    """Score slabs; slabs of a patient are drawn together."""
     score = [np.array([slab.score for slab in outcome.slabs], float) for outcome in outcomes]
     bleed = [np.array([slab.bleed for slab in outcome.slabs], bool) for outcome in outcomes]
+    flagged = [np.array([slab.flagged for slab in outcome.slabs], bool) for outcome in outcomes]
+    by_prevalence = {f"{share:.0%}": _predictive_values(bleed, flagged, share, outcomes) for share in PREVALENCES}
 
-    def auc(at: npt.NDArray[np.intp]) -> float:
-        return _auc(np.concatenate([score[index] for index in at]), np.concatenate([bleed[index] for index in at]))
+    def estimate(statistic: Callable[[Floats, Bools, Bools], float]) -> Estimate:
+        found = bootstrap(
+            lambda at: statistic(*(np.concatenate([part[index] for index in at]) for part in (score, bleed, flagged))),
+            len(outcomes),
+            _patients(outcomes),
+        )
+        return replace(found, n=sum(map(len, bleed)))
 
     return SlabScores(
-        slabs=len(slabs),
-        bleeding=sum(slab.bleed for slab in slabs),
-        auc=bootstrap(auc, len(outcomes)),
+        slabs=sum(map(len, bleed)),
+        bleeding=int(sum(part.sum() for part in bleed)),
+        auc=estimate(lambda score, bleed, _: _auc(score, bleed)),
+        sensitivity=estimate(lambda _, bleed, flagged: _share(flagged[bleed])),
+        specificity=estimate(lambda _, bleed, flagged: _share(~flagged[~bleed])),
+        ppv={share: values[0] for share, values in by_prevalence.items()},
+        npv={share: values[1] for share, values in by_prevalence.items()},
         dice=_mean_over_slabs(outcomes, lambda slab: slab.dice),
         hausdorff_95_mm=_mean_over_slabs(outcomes, lambda slab: slab.hausdorff_95_mm),
         surface_dice=_mean_over_slabs(outcomes, lambda slab: slab.surface_dice),
@@ -136,13 +139,15 @@ def slab_scores(outcomes: Outcomes) -> SlabScores:
 
 def volume_agreement(outcomes: Outcomes) -> VolumeAgreement:
     """Hold the shown volume against the true one, over bleeding studies."""
-    errors = np.array([outcome.reading.volume_ml - outcome.true_ml for outcome in outcomes if outcome.bleed])
+    bleeding = [outcome for outcome in outcomes if outcome.bleed]
+    pairs = tuple((outcome.true_ml, outcome.reading.volume_ml) for outcome in bleeding)
+    errors = np.array([predicted - true for true, predicted in pairs])
     if len(errors) < 2:
         nothing = float("nan")
-        return VolumeAgreement(Estimate(nothing, nothing, nothing, len(errors)), nothing, nothing)
-    bias = bootstrap(lambda at: float(errors[at].mean()), len(errors))
+        return VolumeAgreement(Estimate(nothing, nothing, nothing, len(errors)), nothing, nothing, pairs)
+    bias = bootstrap(lambda at: float(errors[at].mean()), len(errors), _patients(bleeding))
     spread = 1.96 * float(errors.std(ddof=1))
-    return VolumeAgreement(bias, bias.value - spread, bias.value + spread)
+    return VolumeAgreement(bias, bias.value - spread, bias.value + spread, pairs)
 
 
 def froc(outcomes: Outcomes) -> tuple[FrocPoint, ...]:
@@ -170,18 +175,59 @@ def reliability(outcomes: Outcomes) -> tuple[ReliabilityBin, ...]:
     )
 
 
-def sensitivity_by_group(outcomes: Outcomes) -> dict[str, Estimate]:
-    """Give sensitivity by kind of bleed and by volume."""
+def members_by_group(outcomes: Outcomes) -> dict[str, list[ScanOutcome]]:
+    """Give the bleeding studies by kind of bleed and by volume."""
+    bleeding = [outcome for outcome in outcomes if outcome.bleed]
     groups: dict[str, list[ScanOutcome]] = {}
-    for kind in sorted({kind for outcome in outcomes for kind in outcome.kinds}):
-        groups[kind] = [outcome for outcome in outcomes if kind in outcome.kinds]
+    for kind in sorted({kind for outcome in bleeding for kind in outcome.kinds}):
+        groups[kind] = [outcome for outcome in bleeding if kind in outcome.kinds]
     for low, high in VOLUME_BANDS_ML:
         name = f"{low:g} to {high:g} mL" if np.isfinite(high) else f"from {low:g} mL"
-        groups[name] = [outcome for outcome in outcomes if outcome.bleed and low <= outcome.true_ml < high]
+        groups[name] = [outcome for outcome in bleeding if low <= outcome.true_ml < high]
+    return groups
+
+
+def sensitivity_by_group(outcomes: Outcomes) -> dict[str, Estimate]:
+    """Give sensitivity by kind of bleed and by volume."""
     return {
         name: wilson(sum(outcome.reading.flagged for outcome in members), len(members))
-        for name, members in groups.items()
+        for name, members in members_by_group(outcomes).items()
     }
+
+
+def dice_by_group(outcomes: Outcomes) -> dict[str, Estimate]:
+    """Give the mean Dice of slabs with blood by kind of bleed and by volume."""
+    return {
+        name: _mean_over_slabs(members, lambda slab: slab.dice) for name, members in members_by_group(outcomes).items()
+    }
+
+
+def _predictive_values(
+    bleed: Sequence[Bools], flagged: Sequence[Bools], prevalence: float, outcomes: Outcomes
+) -> tuple[Estimate, Estimate]:
+    """Give positive and negative predictive value by Bayes, of parts that each belong to one study."""
+
+    def value(at: npt.NDArray[np.intp], positive: bool) -> float:
+        drawn, said = np.concatenate([bleed[i] for i in at]), np.concatenate([flagged[i] for i in at])
+        sensitivity, specificity = _share(said[drawn]), _share(~said[~drawn])
+        if positive:
+            right, wrong = sensitivity * prevalence, (1.0 - specificity) * (1.0 - prevalence)
+        else:
+            right, wrong = specificity * (1.0 - prevalence), (1.0 - sensitivity) * prevalence
+        return right / (right + wrong) if right + wrong > 0 else float("nan")  # of nan no comparison holds
+
+    return (
+        bootstrap(lambda at: value(at, True), len(outcomes), _patients(outcomes)),
+        bootstrap(lambda at: value(at, False), len(outcomes), _patients(outcomes)),
+    )
+
+
+def _share(said: Bools) -> float:
+    return float(said.mean()) if len(said) else float("nan")
+
+
+def _patients(outcomes: Outcomes) -> list[tuple[str, str]]:
+    return [(outcome.source, outcome.patient) for outcome in outcomes]
 
 
 def _studies(
@@ -199,10 +245,14 @@ def _auc(score: npt.NDArray[np.float64], bleed: npt.NDArray[np.bool_]) -> float:
 
 def _mean_over_slabs(outcomes: Outcomes, figure: Callable[..., float]) -> Estimate:
     """Give the mean of a figure over slabs that have it, drawn again by patient; `n` counts slabs."""
-    values = [[figure(slab) for slab in outcome.slabs] for outcome in outcomes]
-    kept = [np.array([value for value in of_scan if not np.isnan(value)]) for of_scan in values]
-    kept = [of_scan for of_scan in kept if len(of_scan)]
+    values = [np.array([figure(slab) for slab in outcome.slabs]) for outcome in outcomes]
+    kept = [(outcome, of_scan[~np.isnan(of_scan)]) for outcome, of_scan in zip(outcomes, values, strict=True)]
+    kept = [(outcome, of_scan) for outcome, of_scan in kept if len(of_scan)]
     if not kept:
         return Estimate(float("nan"), float("nan"), float("nan"), 0)
-    estimate = bootstrap(lambda at: float(np.concatenate([kept[index] for index in at]).mean()), len(kept))
-    return Estimate(estimate.value, estimate.low, estimate.high, sum(len(of_scan) for of_scan in kept))
+    estimate = bootstrap(
+        lambda at: float(np.concatenate([kept[index][1] for index in at]).mean()),
+        len(kept),
+        _patients([outcome for outcome, _ in kept]),
+    )
+    return replace(estimate, n=sum(len(of_scan) for _, of_scan in kept))

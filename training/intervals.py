@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,19 +38,36 @@ def wilson(successes: int, n: int) -> Estimate:
     return Estimate(share, max(0.0, float(centre - half)), min(1.0, float(centre + half)), n)
 
 
-def bootstrap(statistic: Callable[[np.ndarray], float], n: int, seed: int = 1) -> Estimate:
-    """Give a statistic of `n` patients with its percentile interval over patients drawn with replacement.
+def bootstrap(
+    statistic: Callable[[np.ndarray], float], n: int, patients: Sequence[Hashable] | None = None, seed: int = 1
+) -> Estimate:
+    """Give a statistic of `n` studies with its percentile interval over patients drawn with replacement.
 
     Args:
-        statistic: takes the indices of the drawn patients; nan where a draw cannot be scored, which is left out.
-        n: patients.
+        statistic: takes the indices of the drawn studies; nan where a draw cannot be scored, which is left out.
+        n: studies.
+        patients: whose each study is; all studies of a drawn patient come together. None: each has one.
         seed: of the draws.
     """
     rng = np.random.default_rng(seed)
     value = statistic(np.arange(n))
-    drawn = np.array([statistic(rng.integers(n, size=n)) for _ in range(BOOTSTRAPS)])
+    members = _members(patients if patients is not None else range(n))
+    drawn = np.array(
+        [
+            statistic(np.concatenate([members[at] for at in rng.integers(len(members), size=len(members))]))
+            for _ in range(BOOTSTRAPS if n else 0)
+        ]
+    )
     drawn = drawn[~np.isnan(drawn)]
     if not len(drawn):
         return Estimate(value, float("nan"), float("nan"), n)
     low, high = np.percentile(drawn, (2.5, 97.5))
     return Estimate(value, float(low), float(high), n)
+
+
+def _members(patients: Sequence[Hashable]) -> list[np.ndarray]:
+    """Give the indices of each patient's studies."""
+    found: dict[Hashable, list[int]] = {}
+    for index, patient in enumerate(patients):
+        found.setdefault(patient, []).append(index)
+    return [np.array(indices) for indices in found.values()]

@@ -46,16 +46,20 @@ def scores_of(results: Sequence[StudyResult], spec: ModelSpec) -> Scores:
     bleed = np.array([result.bleed for result in results])
     flagged = probability >= spec.operating_point.study_probability
     errors_ml = _volume_errors_ml(results, flagged, spec)
+    patients = [result.patient for result in results]
+    bled = [result.patient for result in results if result.bleed]
     return Scores(
         source=results[0].source if results else "",
         studies=len(results),
         bleeding=int(bleed.sum()),
-        study_auc=bootstrap(lambda at: _auc(probability[at], bleed[at]), len(results)),
+        study_auc=bootstrap(lambda at: _auc(probability[at], bleed[at]), len(results), patients),
         sensitivity=wilson(int((flagged & bleed).sum()), int(bleed.sum())),
         specificity=wilson(int((~flagged & ~bleed).sum()), int((~bleed).sum())),
         slice_dice=_slice_dice(results, spec),
         brier=float(np.mean((probability - bleed) ** 2)),
-        volume_error_ml=bootstrap(lambda at: float(errors_ml[at].mean()), len(errors_ml)) if len(errors_ml) else NONE,
+        volume_error_ml=bootstrap(lambda at: float(errors_ml[at].mean()), len(errors_ml), bled)
+        if len(errors_ml)
+        else NONE,
         limits_of_agreement_ml=_limits_of_agreement(errors_ml),
         sensitivity_by_volume=_by_volume(results, flagged),
         sensitivity_by_kind=_by_kind(results, flagged),
@@ -81,11 +85,12 @@ def _auc(probability: np.ndarray, bleed: np.ndarray) -> float:
 
 def _slice_dice(results: Sequence[StudyResult], spec: ModelSpec) -> Estimate:
     line = nearest_line(spec)
-    by_patient = [result.slice_dice[line] for result in results if result.slice_dice.shape[1]]
-    if not by_patient:
+    with_blood = [result for result in results if result.slice_dice.shape[1]]
+    if not with_blood:
         return NONE
-    estimate = bootstrap(lambda at: float(np.concatenate([by_patient[i] for i in at]).mean()), len(by_patient))
-    return Estimate(estimate.value, estimate.low, estimate.high, sum(len(slabs) for slabs in by_patient))
+    dice, patients = [result.slice_dice[line] for result in with_blood], [result.patient for result in with_blood]
+    estimate = bootstrap(lambda at: float(np.concatenate([dice[i] for i in at]).mean()), len(dice), patients)
+    return Estimate(estimate.value, estimate.low, estimate.high, sum(len(slabs) for slabs in dice))
 
 
 def _volume_errors_ml(results: Sequence[StudyResult], flagged: np.ndarray, spec: ModelSpec) -> np.ndarray:

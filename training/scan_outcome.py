@@ -30,6 +30,7 @@ class SlabOutcome:
     dice: float
     hausdorff_95_mm: float
     surface_dice: float
+    flagged: bool = False  # at least the smallest region's volume is at or above the voxel line
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def outcome_of(
         true_ml=float(truth.sum()) * scan.voxel_ml,
         slab_mm=scan.spacing_mm[0],
         reading=reading,
-        slabs=tuple(_slab(probability[z], found[z], truth[z], scan) for z in range(len(truth))),
+        slabs=tuple(_slab(probability[z], found[z], truth[z], scan, spec) for z in range(len(truth))),
         true_bleeds=true_bleeds,
         candidates=_candidates(probability, true_labels),
         seconds=seconds,
@@ -89,14 +90,21 @@ def outcome_of(
 
 
 def _slab(
-    probability: FloatMap, found: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_], scan: LabelledSlabs
+    probability: FloatMap,
+    found: npt.NDArray[np.bool_],
+    truth: npt.NDArray[np.bool_],
+    scan: LabelledSlabs,
+    spec: ModelSpec,
 ) -> SlabOutcome:
     score = study_score(probability, scan.voxel_ml, SLAB_SCORE_ML)
+    found_ml = float(found.sum()) * scan.voxel_ml
+    flagged = found_ml > 0 and found_ml >= spec.operating_point.smallest_component_ml
     if not truth.any():
-        return SlabOutcome(score, False, float("nan"), float("nan"), float("nan"))
+        return SlabOutcome(score, False, float("nan"), float("nan"), float("nan"), flagged)
     distances = surface_distances(found, truth, scan.spacing_mm[1:])
     dice = 2.0 * float((found & truth).sum()) / float(found.sum() + truth.sum())
-    return SlabOutcome(score, True, dice, distances.hausdorff_95_mm, distances.surface_dice(SURFACE_TOLERANCE_MM))
+    surface_dice = distances.surface_dice(SURFACE_TOLERANCE_MM)
+    return SlabOutcome(score, True, dice, distances.hausdorff_95_mm, surface_dice, flagged)
 
 
 def _candidates(probability: FloatMap, true_labels: npt.NDArray[np.int32]) -> tuple[Candidate, ...]:

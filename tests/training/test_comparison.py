@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from training.cli import train
 from training.comparison import changed_settings, comparison_page, differences
 from training.run_record import RunRecord, StudyFigures, read_run
-from training.svg_plot import plot
+from training.svg_plot import HEIGHT, LEFT, TOP, WIDTH, plot
 from triage.errors import ConfigError
 
 
@@ -56,7 +56,7 @@ def test_only_settings_that_differ_are_named():
 def test_page_has_curves_and_verdicts():
     page = comparison_page([run("a", (0.9, 0.1), 0.5), run("<b>", (0.8, 0.2), 0.6)])
 
-    assert page.count("<polyline") == 4  # loss and ROC of two runs
+    assert page.count("stroke-width='2'") == 4  # loss and ROC of two runs
     assert "&lt;b&gt;" in page
     assert "study AUC" in page
 
@@ -64,7 +64,7 @@ def test_page_has_curves_and_verdicts():
 def test_plot_puts_the_highest_value_at_the_top():
     picture = plot("loss", {"run": [(0, 1.0), (10, 3.0)]})
 
-    assert "points='0.0,260.0 260.0,0.0'" in picture
+    assert f"points='{LEFT}.0,{TOP + HEIGHT}.0 {LEFT + WIDTH}.0,{TOP}.0'" in picture
 
 
 def write_run(folder, score):
