@@ -9,7 +9,7 @@ STAMP := .venv/.installed-from-dev
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: demo test lint types tests debian-packages bench bench-intake bench-endpoint bench-input \
-  bench-worklist prove-intake fuzz-intake screenshots lock clean
+  bench-training bench-worklist prove-intake fuzz-intake screenshots lock clean
 
 demo: $(STAMP)
 	@$(BIN)/python demo.py $(if $(FROM),--from "$(FROM)") $(if $(ONCE),--once)
@@ -49,6 +49,15 @@ build/bench-venv-runtimes/.installed: benchmarks/runtimes.txt
 
 bench-input: $(STAMP)
 	$(BIN)/python -m benchmarks.input_pipeline
+
+# Installs PyTorch, a build for CPUs where pip finds one, into a folder of its own: only this benchmark needs it.
+bench-training: $(STAMP) build/bench-venv/.installed
+	$(BIN)/python -m benchmarks.training --torch build/bench-venv/bin/python
+
+build/bench-venv/.installed:
+	$(PYTHON) -m venv build/bench-venv
+	build/bench-venv/bin/pip install --quiet torch==2.13.0 numpy
+	@touch $@
 
 bench-worklist: $(STAMP)
 	$(BIN)/python -m benchmarks.worklist

@@ -26,22 +26,38 @@ def shards(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("shards")
 
 
-@pytest.fixture
-def small_run(tmp_path, shards) -> RunSettings:
-    """A run on three small phantoms that a few seconds can train."""
+def run_settings(folder: Path, shards: Path, *, tracking=None, validation=False) -> RunSettings:
+    """A run on three small phantoms that a few seconds can train; a longer one where it is validated."""
     return RunSettings.model_validate(
         {
-            "folder": tmp_path / "run",
+            "folder": folder / "run",
             "shards": shards,
-            "steps_per_round": 2,
+            "steps_per_round": 10 if validation else 2,
             "rounds_per_validation": 10,
             "grid": {"rows": 48, "columns": 48, "spacing_mm": (5.0, 5.0, 5.0)},
             "network": {"widths": (4, 8)},
-            "tracking": {"on": False},  # a new database takes seconds to lay out
-            "optimiser": {"steps": 4, "batch": 4, "crop": (48, 48), "warmup_steps": 1},
+            "optimiser": {"steps": 20 if validation else 4, "batch": 4, "crop": (48, 48), "warmup_steps": 1},
+            "tracking": tracking or {"on": False},  # a new database takes seconds to lay out
             "source": [SMALL_PHANTOMS],
+            "validation": [SMALL_PHANTOMS | {"seed": 6}] if validation else [],
         }
     )
+
+
+@pytest.fixture
+def small_run(tmp_path, shards) -> RunSettings:
+    """A run on three small phantoms that a few seconds can train."""
+    return run_settings(tmp_path, shards)
+
+
+@pytest.fixture(scope="session")
+def validated_run(tmp_path_factory, shards) -> RunSettings:
+    """A run that was validated and tracked to its end, for tests that look at what it left."""
+    from training.run import train_network
+
+    settings = run_settings(tmp_path_factory.mktemp("validated"), shards, tracking={"on": True}, validation=True)
+    train_network(settings, resume=False, say=lambda _: None)
+    return settings
 
 
 @pytest.fixture
