@@ -1,6 +1,6 @@
 """Training: slabs a second with one and with two processes, and a step beside the same network in PyTorch.
 
-Run: make bench-training, or python -m benchmarks.training [--steps 12] [--turns 3] [--torch build/bench-venv/bin/python]
+Run: make bench-training, or python -m benchmarks.training [--steps 12] [--turns 3] [--torch PYTHON]
 
 The recipe is that of `training/ich_unet.toml`. For the first part each process is pinned to one core and reads
 phantoms from shards; two processes share the global batch through MultiWorkerMirroredStrategy. For the second part
