@@ -122,10 +122,11 @@ def page(spec: ModelSpec, version: str, reports: Sequence[SourceReport]) -> str:
 
 def _section(report: SourceReport) -> str:
     tables = "".join(
-        f"<h3>{title}</h3><table>{''.join(f'<tr><th>{_text(name)}<td>{_text(value)}' for name, value in rows)}</table>"
+        f"<section><h3>{title}</h3><table>"
+        f"{''.join(f'<tr><th>{_text(name)}<td>{_text(value)}' for name, value in rows)}</table></section>"
         for title, rows in groups_of(report).items()
     )
-    return f"<h2>{_text(report.name)}</h2><div class='plots'>{_plots(report)}</div>{tables}"
+    return f"<h2>{_text(report.name)}</h2><div class='plots'>{_plots(report)}</div><div class='plots'>{tables}</div>"
 
 
 def _plots(report: SourceReport) -> str:
@@ -136,7 +137,14 @@ def _plots(report: SourceReport) -> str:
     levels = [v for v in (volume.lower_ml, volume.bias_ml.value, volume.upper_ml) if math.isfinite(v)]
     return (
         roc_plot("ROC of studies", {"": report.roc})
-        + plot("Reliability of the study probability", {"": reliable}, diagonal=True, x_label="told", y_label="bled")
+        + plot(
+            "Reliability of the study probability",
+            {"": reliable},
+            diagonal=True,
+            dots=True,
+            x_label="told",
+            y_label="bled",
+        )
         + plot("Free-response ROC", {"": found}, x_label="false regions a study", y_label="share of bleeds found")
         + plot(
             "Bland-Altman: bias and limits of agreement",

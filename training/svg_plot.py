@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 WIDTH, HEIGHT = 300, 260  # of the area within the axes, pixels
 LEFT, TOP, BELOW = 52, 8, 44  # for numbers and labels
-TICKS = 5
+TICKS = 5  # about so many steps between the numbers of an axis
 COLOURS = ("#0b5cad", "#c2410c", "#15803d", "#86198f", "#a16207", "#475569")
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;color:#1f2937;margin:2rem auto;max-width:72rem;padding:0 1rem}"
@@ -39,6 +39,7 @@ def plot(
     *,
     diagonal: bool = False,
     scatter: bool = False,
+    dots: bool = False,
     levels: Sequence[float] = (),
     x_label: str = "",
     y_label: str = "",
@@ -50,6 +51,7 @@ def plot(
         lines: by name, points (x, y) in any order; those that are not finite are left out.
         diagonal: also draw y = x, and both axes from 0 to 1.
         scatter: draw points and no lines.
+        dots: draw points on the lines.
         levels: y of dashed horizontal lines.
         x_label: name and unit of x.
         y_label: name and unit of y.
@@ -71,7 +73,7 @@ def plot(
         places = [at(x, y) for x, y in points]
         if not scatter:
             shapes.append(_path(places, colour, "2"))
-        if scatter or len(places) == 1:
+        if scatter or dots or len(places) == 1:
             shapes.extend(f"<circle cx='{x:.1f}' cy='{y:.1f}' r='3' fill='{colour}'/>" for x, y in places)
     width, height, name = LEFT + WIDTH + 12, TOP + HEIGHT + BELOW, html.escape(title)
     return (
@@ -89,12 +91,13 @@ def roc_plot(title: str, lines: Mapping[str, Points]) -> str:
 def _axes(x_ends: tuple[float, float], y_ends: tuple[float, float], x_label: str, y_label: str) -> str:
     """Draw the frame, numbers at both axes, and their labels."""
     bottom, parts = TOP + HEIGHT, []
-    for tick in range(TICKS):
-        share = tick / (TICKS - 1)
-        x, y = LEFT + WIDTH * share, bottom - HEIGHT * share
+    for value in _ticks(y_ends):
+        y = bottom - HEIGHT * (value - y_ends[0]) / (y_ends[1] - y_ends[0])
         parts.append(f"<line x1='{LEFT}' y1='{y:.1f}' x2='{LEFT + WIDTH}' y2='{y:.1f}' stroke='#e5e7eb'/>")
-        parts.append(f"<text x='{LEFT - 6}' y='{y + 4:.1f}' text-anchor='end'>{_number(y_ends, share)}</text>")
-        parts.append(f"<text x='{x:.1f}' y='{bottom + 16}' text-anchor='middle'>{_number(x_ends, share)}</text>")
+        parts.append(f"<text x='{LEFT - 6}' y='{y + 4:.1f}' text-anchor='end'>{_number(value)}</text>")
+    for value in _ticks(x_ends):
+        x = LEFT + WIDTH * (value - x_ends[0]) / (x_ends[1] - x_ends[0])
+        parts.append(f"<text x='{x:.1f}' y='{bottom + 16}' text-anchor='middle'>{_number(value)}</text>")
     frame = f"<rect x='{LEFT}' y='{TOP}' width='{WIDTH}' height='{HEIGHT}' fill='none' stroke='#9ca3af'/>"
     middle = TOP + HEIGHT / 2
     turned = f"transform='rotate(-90 12 {middle})'"
@@ -121,10 +124,25 @@ def _key(names: Sequence[str]) -> str:
     return f"<div>{''.join(keys)}</div>"
 
 
-def _number(ends: tuple[float, float], share: float) -> str:
-    return f"{ends[0] + share * (ends[1] - ends[0]):.3g}"
+def _number(value: float) -> str:
+    return f"{round(value, 10):g}"  # 0.1 + 0.2 is 0.3 here
 
 
 def _ends(values: Sequence[float]) -> tuple[float, float]:
+    """Give the range to draw, from one round number to another."""
     low, high = min(values, default=0.0), max(values, default=1.0)
-    return (low, high) if high > low else (low - 0.5, low + 0.5)
+    if high <= low:
+        low, high = low - 0.5, high + 0.5
+    step = _step((high - low) / TICKS)
+    return step * math.floor(low / step + 1e-9), step * math.ceil(high / step - 1e-9)
+
+
+def _step(least: float) -> float:
+    """Give the smallest of 1, 2, 2.5, 5 or 10 times a power of ten that is not below `least`."""
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(power * times for times in (1.0, 2.0, 2.5, 5.0, 10.0) if power * times >= least * (1 - 1e-9))
+
+
+def _ticks(ends: tuple[float, float]) -> list[float]:
+    step = _step((ends[1] - ends[0]) / TICKS)
+    return [ends[0] + step * place for place in range(round((ends[1] - ends[0]) / step) + 1)]
