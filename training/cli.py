@@ -17,6 +17,7 @@ from triage.errors import ConfigError
 
 if TYPE_CHECKING:
     from training.evaluation_report import SourceReport
+    from training.run_record import RunRecord
     from training.trainer import Trainer
 
 PUBLISH_HELP = "Then calibrate, score and export as the next version in this folder, e.g. models/ich_unet."
@@ -145,25 +146,58 @@ def board(folder: Path, host: str, port: int) -> None:
 
 
 @train.command("compare", epilog="Example: ich-triage train compare runs/first runs/ich_unet --out runs/compared.html")
-@click.argument("runs", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option("--tracking", metavar="URI", help="Where tracked runs are looked up; default: runs/mlflow.db.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Page with the curves.")
-def compare(runs: tuple[Path, ...], out: Path | None) -> None:
-    """Compare RUNS with the first of them: settings, and paired differences by patient with 95 % intervals."""
-    from training.comparison import changed_settings, comparison_page, differences
-    from training.run_record import read_run
+def compare(runs: tuple[str, ...], tracking: str | None, out: Path | None) -> None:
+    """Compare RUNs with the first of them: scores, settings, and paired differences by patient with 95 % intervals.
+
+    A RUN is a run's folder, or the name or ID of a tracked run.
+    """
+    from training.comparison import changed_settings, comparison_page, differences, summary_of
 
     try:
-        records = [read_run(folder) for folder in runs]
+        records = [_record_of(run, tracking) for run in runs]
         found = differences(records)
         if out is not None:
             out.write_text(comparison_page(records))
     except ConfigError as error:
         raise click.ClickException(str(error)) from error
+    for summary in map(summary_of, records):
+        scores = ", ".join(f"{name} {value:.3f}" for name, value in summary.scores.items())
+        click.echo(f"{summary.name}: {summary.steps} steps in {summary.hours:.2f} h; {scores or 'not validated'}")
     for key, values in changed_settings(records).items():
         click.echo(f"{key}: {' | '.join(values)}")
     for row in found:
         verdict = "noise" if row.is_noise else "differs"
         click.echo(f"{row.second} minus {row.first}, {row.source}, {row.figure}: {row.estimate}, {verdict}")
+
+
+def _record_of(run: str, tracking: str | None) -> RunRecord:
+    from training.run_record import read_run
+    from training.tracking import embedded_uri, read_tracked_run
+
+    if Path(run).is_dir():
+        return read_run(Path(run))
+    return read_tracked_run(tracking or embedded_uri(Path("runs")), run)
+
+
+@train.command("search", epilog="Example: ich-triage train search search.toml")
+@click.argument("config", type=click.Path(dir_okay=False, path_type=Path))
+def search(config: Path) -> None:
+    """Search the settings that CONFIG lets vary: each trial is a run. The same command goes on with a broken search."""
+    from training.loop import Stopped
+    from training.search import search_settings
+    from training.search_settings import read_search
+
+    try:
+        reports = search_settings(read_search(config), _say)
+    except (ConfigError, Stopped) as error:
+        raise click.ClickException(str(error)) from error
+    for report in reports:
+        score = "" if report.score is None else f" {report.score:.4f}"
+        values = ", ".join(f"{key} = {value}" for key, value in report.values.items())
+        click.echo(f"trial {report.number} {report.outcome}{score}: {values} ({report.folder})")
 
 
 @click.command(epilog="Example: ich-triage evaluate training/ich_unet.toml models/ich_unet/1 --out runs/evaluation")

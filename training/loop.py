@@ -120,11 +120,16 @@ class Stopped(Exception):
         super().__init__(f"Stopped at step {step}; the checkpoint is written. Go on with --resume.")
 
 
+class GivenUp(Exception):
+    """An observer has seen enough: a trial of a search that has fallen behind the others."""
+
+
 def run_rounds(trainer: AnyTrainer, observer: Observer) -> None:
     """Train to the last step, a checkpoint after each round.
 
     Raises:
         Stopped: SIGTERM or SIGINT came; a checkpoint was written first.
+        GivenUp: an observer wants no more of it.
         ConfigError: the loss is no number any more, or a checkpoint cannot be written.
     """
     per_round, last = trainer.settings.steps_per_round, trainer.settings.optimiser.steps

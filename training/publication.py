@@ -15,15 +15,19 @@ from training.evaluation import StudyResult, evaluate_scans
 from training.export import export_model, next_version
 from training.model_card import Making, card_text
 from training.network import fold_normalisation
+from training.patients import refuse_leaks
 from training.report import Scores, scores_of
-from training.run import convert_sources
+from training.run import convert_sources, patients_of
 from training.run_record import read_run
 from training.serving_network import array_network
 from training.settings import RunSettings, SourceSettings
 from training.shards import data_sha256, read_scans
+from training.tracking import TrackedRun
 from training.trainer import Trainer
 from triage.errors import ConfigError
 from triage.finding import ModelSpec
+
+TRACKED = ("study_auc", "sensitivity", "specificity", "slice_dice")  # scores that a tracked run keeps
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,11 @@ def publish(trainer: Trainer, repository: Path, *, command: str, say: Callable[[
         say: takes lines for the person who waits.
 
     Raises:
-        ConfigError: a source is not what it claims.
+        ConfigError: a source is not what it claims, or a patient stands in two of training, validation and test.
     """
     settings = trainer.settings
+    splits = {"source": settings.source, "validation": settings.validation, "test": settings.test}
+    refuse_leaks({split: patients_of(convert_sources(settings, of_split, say)) for split, of_split in splits.items()})
     served = fold_normalisation(trainer.network, settings.network, (settings.grid.rows, settings.grid.columns))
     validated = _evaluated(settings, settings.validation, served, say)
     calibration, operating_point = calibrate([result for results in validated for result in results])
@@ -74,7 +80,20 @@ def publish(trainer: Trainer, repository: Path, *, command: str, say: Callable[[
     card = card_text(spec, settings, making, version=int(folder.name), tested=tested, validated=scores["validation"])
     _replace(folder.parent / "README.md", card)
     _replace(folder.parent / "scores.json", _scores_json(scores))
+    _track(settings, spec, folder, tested, say)
     return Publication(folder, spec, tested)
+
+
+def _track(
+    settings: RunSettings, spec: ModelSpec, folder: Path, tested: Sequence[Scores], say: Callable[[str], None]
+) -> None:
+    """Keep the version, its card and its scores with the tracked run that made it."""
+    run = TrackedRun(settings, spec.training_data_sha256, say)
+    run.keep(folder, f"model/{folder.name}")
+    run.keep(folder.parent / "README.md", "model")
+    figures = [(f"test/{score.source}/{name}", getattr(score, name).value, 0) for score in tested for name in TRACKED]
+    run.log([*figures, *((f"test/{score.source}/brier", score.brier, 0) for score in tested)])
+    run.end("finished")
 
 
 def code_version() -> str:

@@ -11,11 +11,11 @@ import tensorflow as tf
 from training.backend_trainer import BackendTrainer
 from training.board import Board
 from training.clusters import strategy_of
-from training.loop import Stopped
+from training.loop import GivenUp, Stopped
 from training.observers import RunObserver, StepLog, TerminalProgress, Together
 from training.patients import refuse_leaks
 from training.run_record import write_settings
-from training.settings import RunSettings, SourceSettings
+from training.settings import RunSettings, SourceSettings, source_key
 from training.shards import convert, data_sha256, patients_in
 from training.tracking import TrackedRun, Tracking
 from training.trainer import Trainer
@@ -52,7 +52,7 @@ def train_network(
             is not to be resumed.
         Stopped: asked to stop; a checkpoint was written.
     """
-    if settings.threads:
+    if settings.threads and tf.config.threading.get_intra_op_parallelism_threads() != settings.threads:
         tf.config.threading.set_intra_op_parallelism_threads(settings.threads)
         tf.config.threading.set_inter_op_parallelism_threads(settings.threads)
     if debugger:
@@ -63,7 +63,8 @@ def train_network(
     settings.folder.mkdir(parents=True, exist_ok=True)
     converted = convert_sources(settings, settings.source, say)
     validation = convert_sources(settings, settings.validation, say)
-    refuse_leaks({"source": patients_of(converted), "validation": patients_of(validation)})
+    tested = patients_of(_converted_already(settings, settings.test))
+    refuse_leaks({"source": patients_of(converted), "validation": patients_of(validation), "test": tested})
     trainer = Trainer(settings, converted, strategy) if strategy else BackendTrainer(settings, converted)
     done = _begin(trainer, settings, resume)
     if trainer.first_worker:
@@ -72,6 +73,12 @@ def train_network(
     say(f"{weights} weights, {trainer.replicas} replicas on {keras.backend.backend()}, from step {done}")
     _watched(trainer, _observers(settings, [folder for _, folder in validation], trainer, done, say, watched_by))
     return trainer
+
+
+def _converted_already(settings: RunSettings, sources: tuple[SourceSettings, ...]) -> Converted:
+    """Give the sources that lie converted: training needs no test scans, and converts none."""
+    folders = [(source, settings.shards_folder / source_key(source, settings.grid)) for source in sources]
+    return [(source, folder) for source, folder in folders if folder.exists()]
 
 
 def dump_tensors(folder: Path) -> None:
@@ -103,7 +110,7 @@ def _watched(trainer: Trainer | BackendTrainer, observers: Together) -> None:
     try:
         trainer.run(observers)
         outcome = "finished"
-    except Stopped:
+    except (Stopped, GivenUp):
         outcome = "stopped"
         raise
     finally:

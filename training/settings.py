@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -21,6 +21,8 @@ from training.source_settings import (
 )
 from triage.errors import ConfigError
 from triage.volume import Grid
+
+Checked = TypeVar("Checked", bound=BaseModel)
 
 
 class GridSettings(BaseModel, frozen=True, extra="forbid"):
@@ -191,16 +193,42 @@ def read_settings(path: Path) -> RunSettings:
     Raises:
         ConfigError: no such file, no TOML, an unknown key or a wrong value; each is named.
     """
+    return checked_settings(read_toml(path), path)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file as it is.
+
+    Raises:
+        ConfigError: there is no such file, or it is no TOML.
+    """
     try:
-        values = tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text())
     except OSError as error:
         raise ConfigError(f"The configuration {path} cannot be read: {error.strerror}.") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"The configuration {path} is no TOML: {error}.") from error
+
+
+def checked_settings(values: dict[str, Any], path: Path) -> RunSettings:
+    """Give the settings of a run from what its file said.
+
+    Raises:
+        ConfigError: an unknown key or a wrong value; each is named.
+    """
+    return checked_toml(RunSettings, values, path)
+
+
+def checked_toml(model: type[Checked], values: dict[str, Any], path: Path) -> Checked:
+    """Check what a file said against a model.
+
+    Raises:
+        ConfigError: an unknown key or a wrong value; each is named.
+    """
     try:
-        return RunSettings.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"The configuration {path} is wrong. " + "; ".join(_faults(error))) from error
+        raise ConfigError(f"The configuration {path} is wrong. " + "; ".join(_faults(error, model))) from error
 
 
 def source_at(kind: str, folder: Path) -> SourceSettings:
@@ -228,21 +256,20 @@ def source_key(source: SourceSettings, grid: GridSettings) -> str:
     return f"{source.kind}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
 
-def _faults(error: ValidationError) -> list[str]:
+def _faults(error: ValidationError, model: type[BaseModel]) -> list[str]:
     faults = []
     for fault in error.errors():
         key = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
-            faults.append(f"Unknown key {key}; known are {', '.join(_known_keys(fault['loc']))}")
+            faults.append(f"Unknown key {key}; known are {', '.join(_known_keys(fault['loc'], model))}")
         else:
             faults.append(f"{key}: {fault['msg']}")
     return faults
 
 
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+def _known_keys(location: tuple[int | str, ...], section: type[BaseModel]) -> list[str]:
     """Give the keys of the section that a location lies in."""
     kinds: dict[str, type[BaseModel]] = {source.model_fields["kind"].default: source for source in get_args(AnySource)}
-    section: type[BaseModel] = RunSettings
     for part in location[:-1]:
         if part in kinds:
             section = kinds[str(part)]

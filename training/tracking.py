@@ -204,10 +204,10 @@ def embedded_uri(folder: Path) -> str:
 def client_of(uri: str) -> MlflowClient:
     """Open a tracking database or server."""
     keep_tracking_private()
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-    logging.getLogger("alembic").setLevel(logging.ERROR)
     from mlflow.tracking import MlflowClient
 
+    for name in ("mlflow", "alembic"):  # they tell of each table; MLflow sets its own level when it is imported
+        logging.getLogger(name).setLevel(logging.ERROR)
     return MlflowClient(uri, registry_uri=uri)
 
 

@@ -84,3 +84,14 @@ def test_run_without_checkpoint_cannot_be_published(config, tmp_path):
     assert result.exit_code == 1
     assert "holds no checkpoint. Train first" in result.output
     assert not (tmp_path / "models").exists()
+
+
+def test_patient_in_training_and_test_is_refused_and_nothing_is_published(config, tmp_path):
+    CliRunner().invoke(train, [str(config)], catch_exceptions=False)
+    config.write_text(config.read_text().replace("seed = 7", "seed = 5"))
+
+    result = CliRunner().invoke(train, ["publish", str(config), str(tmp_path / "models")])
+
+    assert result.exit_code == 1
+    assert "of phantom in source is patient" in result.output
+    assert not (tmp_path / "models").exists()
