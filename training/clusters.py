@@ -23,6 +23,7 @@ from triage.errors import ConfigError
 
 resolvers = tf.distribute.cluster_resolver
 
+MANY = 4096  # more than any host has tasks
 CONNECT_S = 2.0  # a host that does not answer a connection in this time counts as absent
 
 
@@ -56,9 +57,7 @@ def resolver_of(cluster: ClusterSettings, kubernetes: Any = None) -> tf.distribu
     """
     try:
         if cluster.found_by == "slurm":
-            resolver = resolvers.SlurmClusterResolver(port_base=cluster.port, gpus_per_node=_gpus())
-            resolver.cluster_spec()  # sets this task's place
-            return resolver
+            return _slurm_resolver(cluster)
         if cluster.found_by == "kubernetes":
             return _kubernetes_resolver(cluster, kubernetes)
         resolver = resolvers.TFConfigClusterResolver()
@@ -82,8 +81,13 @@ def is_first_worker(strategy: tf.distribute.Strategy) -> bool:
     return bool(resolver.task_type == "chief" or (resolver.task_type == "worker" and resolver.task_id == 0))
 
 
-def _gpus() -> int:
-    return len(tf.config.list_physical_devices("GPU"))
+def _slurm_resolver(cluster: ClusterSettings) -> tf.distribute.cluster_resolver.ClusterResolver:
+    """Give Slurm's resolver; on hosts without GPUs it has none to share out, and would divide by none."""
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    shared_out = {"gpus_per_node": gpus} if gpus else {"gpus_per_node": MANY, "gpus_per_task": 1, "auto_set_gpu": False}
+    resolver = resolvers.SlurmClusterResolver(port_base=cluster.port, **shared_out)
+    resolver.cluster_spec()  # sets this task's place
+    return resolver
 
 
 def _kubernetes_resolver(cluster: ClusterSettings, client: Any) -> tf.distribute.cluster_resolver.ClusterResolver:
