@@ -76,15 +76,17 @@ def _take_map(browser: Browser, address: str, password: str) -> None:
     _open_first_study(page)
     page.keyboard.press("p")
     _until(page, "document.getElementById('slice').src.endsWith('map=1')")
-    _keep(page.locator(".preview"), PAGES / "map.png")
+    page.set_viewport_size(WIDE | {"height": 900})
+    page.wait_for_timeout(300)  # the picture follows the page's size
+    _keep(page, PAGES / "map.png")
     page.context.close()
 
 
 def _take_reading(browser: Browser, address: str, password: str) -> None:
     """Take what a radiologist sees."""
-    page = browser.new_page(viewport=WIDE)
+    page = browser.new_page(viewport={"width": 680, "height": 480})
     page.goto(f"{address}/sign-in")
-    _keep(page.locator("main"), PAGES / "sign-in.png")
+    _keep(page, PAGES / "sign-in.png")
     page.context.close()
     page = _signed_in(browser, address, "reader", password)
     _keep(page, HERE / "list.png")
