@@ -17,6 +17,8 @@ import pytest
 from tests.worklist_ui.conftest import PASSWORD, QUICK_HASH
 from tests.worklist_ui.ledger_fill import Department
 from triage.ledger import Ledger
+from triage.ledger.feedback import Feedback
+from triage.ledger.reconciliation import Coverage, Gap, GapState, Reconciliations
 from triage.ledger.users import Users
 from triage.study import NotAnalysedReason
 
@@ -51,8 +53,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Dep
         f'[storage]\nfolder = "{folder}"\n[worklist]\nport = 0\nopen_lists = 20\nsign_ins_per_minute = 99\n'
     )
     ledger = Ledger(folder / "ledger.sqlite")
-    for name in ("reader", "other"):
-        Users(ledger).add(name, role="radiologist", password_hash=QUICK_HASH, now=0.0)
+    for name, role in (("reader", "radiologist"), ("other", "radiologist"), ("admin", "administrator")):
+        Users(ledger).add(name, role=role, password_hash=QUICK_HASH, now=0.0)
     process = subprocess.Popen(
         [sys.executable, "-m", "ich_triage", "worklist", "--config", str(config)],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT,
@@ -74,7 +76,9 @@ def department(running: tuple[str, Department]) -> Department:
     """The running worklist's department, with no study in it."""
     department = running[1]
     with department.ledger.transaction() as db:
-        for table in ("studies", "instances", "analyses", "events"):
+        for table in (
+            "studies", "instances", "analyses", "events", "feedback", "reconciliations", "reconciliation_gaps",
+        ):  # fmt: skip
             db.execute(f"DELETE FROM {table}")
     department.now = time.time() - 600
     return department
@@ -331,6 +335,28 @@ def test_study_page_and_its_dialogs_are_accessible(department, sign_in, theme):
     page.keyboard.press("Escape")
     page.keyboard.press("d")
     assert violations(page) == []
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_pages_of_those_who_look_after_it_are_accessible(department, sign_in, theme):
+    study = department.analyse("First^A", flagged=True)
+    gap = Gap(study.study_instance_uid, "20260102", 32, 3, GapState.GIVEN_UP, 3, "the PACS refused")
+    now = time.time()
+    Reconciliations(department.ledger).record(
+        Coverage(now, now, "2026-01-02", "2026-01-02", 1, 0, 32, 3, 0, "", (gap,))
+    )
+    Feedback(department.ledger).give(study.study_id, "reader", revision=1, reason=None, now=now)
+    page = sign_in("admin")
+    if theme == "light":
+        page.keyboard.press("t")
+    home = page.url.split("/list")[0]
+
+    found = {"/list": violations(page)}
+    for path in ("/intake", "/agreement", "/accounts", "/audit", "/api/v1/"):
+        page.goto(home + path)
+        found[path] = violations(page)
+
+    assert [path for path in found if found[path]] == [], found
 
 
 def test_sign_in_page_is_accessible(chromium, served):
