@@ -8,7 +8,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed-from-dev
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test lint types tests debian-packages bench bench-intake bench-endpoint bench-input \
+.PHONY: demo test lint types tests debian-packages bench bench-intake bench-intake-limits bench-endpoint bench-input \
   bench-training bench-worklist prove-intake fuzz-intake screenshots lock clean
 
 demo: $(STAMP)
@@ -35,6 +35,9 @@ bench: $(STAMP)
 
 bench-intake: $(STAMP)
 	$(BIN)/python -m benchmarks.intake
+
+bench-intake-limits: $(STAMP)
+	$(BIN)/python -m benchmarks.intake_limits
 
 bench-endpoint: $(STAMP) build/bench-venv-runtimes/.installed
 	$(BIN)/python -m benchmarks.endpoint

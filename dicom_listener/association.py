@@ -89,6 +89,10 @@ class TriageAssociation(Association):  # type: ignore[misc]
         """Keep a data set and give its status."""
         return self._services.receiver.take(self._request(command, context_id), data)
 
+    def refused(self, answer: Answer) -> None:
+        """Count a request that was answered without a whole data set."""
+        self._services.receiver.refused(answer)
+
     def _request(self, command: Command, context_id: int) -> StoreRequest:
         return StoreRequest(
             sop_class_uid=command.sop_class_uid,

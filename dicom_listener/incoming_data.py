@@ -78,7 +78,7 @@ class IncomingData:
         self.spilled = None
 
     def quarantine(self) -> Path:
-        """Put the data set, without file header, where an administrator finds it; give the path."""
+        """Put the data set where an administrator finds it, a spilled one behind its file header; give the path."""
         if self._file is None or self.spilled is None:
             return self._store.quarantine([self._memory], self.blake3())
         self._file.close()

@@ -32,6 +32,9 @@ class StoreService(Protocol):
     def end(self, command: Command, context_id: int, data: IncomingData) -> Answer:
         """Keep a whole data set and give its status."""
 
+    def refused(self, answer: Answer) -> None:
+        """Note an answer to a request of which no whole data set was taken."""
+
 
 class MessageReader:
     """The messages of one association.
@@ -110,7 +113,7 @@ class MessageReader:
         elif self._command.has_data_set:
             self._begin_data(self._command, value.context_id)
         else:
-            self._answer(Answer(StoreStatus.CANNOT_UNDERSTAND, "a C-STORE without data set"))
+            self._answer(self._refused(Answer(StoreStatus.CANNOT_UNDERSTAND, "a C-STORE without data set")))
 
     def _read_data(self, value: DataValue) -> None:
         if self._command is None:
@@ -140,11 +143,15 @@ class MessageReader:
 
     def _kept(self) -> Answer:
         if self._data is None or self._command is None or self._context_id is None:
-            return self._failed or Answer(StoreStatus.OUT_OF_RESOURCES)
+            return self._refused(self._failed or Answer(StoreStatus.OUT_OF_RESOURCES))
         try:
             return self._service.end(self._command, self._context_id, self._data)
         finally:
             self._data.discard()
+
+    def _refused(self, answer: Answer) -> Answer:
+        self._service.refused(answer)
+        return answer
 
     def _answer(self, answer: Answer) -> None:
         if self._command is None or self._context_id is None:

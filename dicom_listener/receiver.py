@@ -119,6 +119,10 @@ class Receiver:
         self._metrics.stored(answer.status, data.size, time.perf_counter() - began)
         return answer
 
+    def refused(self, answer: Answer) -> None:
+        """Count a request that was refused before there was a whole data set."""
+        self._metrics.stored(answer.status, 0, 0.0)
+
     def free_bytes(self) -> int:
         """Give how much may still be written."""
         return self._store.free_bytes()
@@ -131,10 +135,10 @@ class Receiver:
         try:
             return self._take(request, data)
         except StoreError as error:
-            log.error("ledger_refused_instance", error_type=type(error.__cause__ or error).__name__)
+            recurring.error("ledger_refused_instance", error_type=type(error.__cause__ or error).__name__)
             return Answer(StoreStatus.OUT_OF_RESOURCES, "the ledger takes no rows")
         except OSError as error:
-            log.error("disk_refused_instance", error_type=type(error).__name__, code=error.errno)
+            recurring.error("disk_refused_instance", error_type=type(error).__name__, code=error.errno)
             return Answer(StoreStatus.OUT_OF_RESOURCES, "the disk takes no data")
 
     def _take(self, request: StoreRequest, data: IncomingData) -> Answer:
@@ -175,7 +179,7 @@ class Receiver:
             Received(instance, header.patient, self._senders.of(request.calling_ae_title).priority)
         )
         if result is Registered.CONFLICT:
-            log.warning("instance_conflict", calling_ae_title=request.calling_ae_title, bytes=data.size)
+            recurring.warning("instance_conflict", calling_ae_title=request.calling_ae_title, bytes=data.size)
 
     def _refuse(self, request: StoreRequest, data: IncomingData, status: StoreStatus, reason: str) -> Answer:
         """Keep the data where an administrator can look at them; the sender still owns the image."""
