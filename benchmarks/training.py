@@ -35,6 +35,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=12, help="steps measured in each process")
     parser.add_argument("--torch", type=Path, default=ROOT / "build" / "bench-venv" / "bin" / "python",
                         help="a Python that has PyTorch")  # fmt: skip
+    parser.add_argument("--xla", action="store_true", help="measure XLA too, which takes minutes to compile the step")
     parser.add_argument("--turns", type=int, default=3, help="of TensorFlow and PyTorch")
     parser.add_argument("--part", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -46,7 +47,7 @@ def main() -> int:
         folder = Path(temporary)
         _prepare(folder)
         _print_scaling(folder, given.steps)
-        _print_beside_torch(folder, given.steps, given.turns, given.torch)
+        _print_beside_torch(folder, given.steps, given.turns, given.torch, xla=given.xla)
     return 0
 
 
@@ -86,12 +87,14 @@ def _print_scaling(folder: Path, steps: int) -> None:
     print(f"2 processes on 1 core each: {batch / two:.1f} slabs/s, {one['step_s'] / two:.2f} x", flush=True)
 
 
-def _print_beside_torch(folder: Path, steps: int, turns: int, torch: Path) -> None:
+def _print_beside_torch(folder: Path, steps: int, turns: int, torch: Path, *, xla: bool) -> None:
     settings = _settings(folder, steps)
     shape = {"widths": settings.network.widths, "windows": settings.network.windows_hu, "crop": settings.optimiser.crop,
              "batch": settings.optimiser.batch, "steps": steps, "before": STEPS_BEFORE,
              "channels": 2 * settings.network.context + 1}  # fmt: skip
-    commands = {"TensorFlow": _command("tensorflow", folder, steps), "TensorFlow, XLA": _command("xla", folder, steps)}
+    commands = {"TensorFlow": _command("tensorflow", folder, steps)}
+    if xla:
+        commands["TensorFlow, XLA"] = _command("xla", folder, steps)
     if torch.exists():
         script = [str(torch), "-m", "benchmarks.torch_step", json.dumps(shape)]
         commands |= {"PyTorch": script, "PyTorch, channels last": [*script, "--channels-last"]}
