@@ -12,14 +12,17 @@ import subprocess
 import sys
 import time
 import tomllib
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from inference.serving_client import ServingClient
 from local_stack import MALLOC, MODELS_FOLDER
 from tests.test_docs import product_rows
 from tests.test_wording import fault_in
@@ -388,18 +391,66 @@ def test_worker_command_is_healthy_without_a_model_and_stops(environment, config
     assert not healthy(service, environment, replaced), "a worker that has left is not healthy"
 
 
+def file_of_flag(service: Service, flag: str) -> Path:
+    """Give the file of the repository that a flag of the container names, by where the container mounts it."""
+    [there] = [word.partition("=")[2] for word in service["command"] if word.startswith(f"--{flag}=")]
+    for volume in service["volumes"]:
+        source, target, _ = volume.split(":")
+        if Path(there).is_relative_to(target):
+            return Path(source) / Path(there).relative_to(target)
+    raise AssertionError(f"{there} is mounted nowhere")
+
+
+SERVER_FILES = {
+    "models_config_file": "model_config_file",
+    "batching_parameters_file": "batching_parameters_file",
+    "monitoring_config_file": "monitoring_config_file",
+}
+
+
+@pytest.mark.parametrize("files", [BASE, CPU])
+def test_model_server_batches_and_mounts_each_file_that_it_is_told_of(files):
+    [service] = [service for name, service in composed(files).items() if name.startswith("model-server")]
+
+    found = {flag: file_of_flag(service, flag) for flag in SERVER_FILES.values()}
+
+    assert "--enable_batching=true" in service["command"]
+    assert all(file.is_file() and file.is_relative_to(ROOT) for file in found.values()), found
+
+
 @pytest.mark.slow
-def test_health_check_of_the_model_server_asks_for_an_available_version(environment, config, tmp_path):
-    """The embedded server answers on its REST port as TF Serving does."""
+def test_embedded_server_reads_the_container_s_files_and_passes_its_health_check(environment, config, tmp_path):
+    """With the same `models.config`, batching and monitoring files it answers Predict, REST and metrics alike."""
     service = composed(BASE)["model-server"]
+    settings = {setting: str(file_of_flag(service, flag)) for setting, flag in SERVER_FILES.items()}
+    settings |= {"models_folder": str(MODELS_FOLDER), "host": "127.0.0.1"}
+    lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
     config.write_text(
-        config.read_text() + f'\n[server]\nmodels_folder = "{MODELS_FOLDER}"\nport = 0\nrest_port = 0\n',
-        encoding="utf-8",
+        "\n".join([config.read_text(), "[server]", "port = 0", "rest_port = 0", *lines]), encoding="utf-8"
     )
     assert not healthy(service, environment, {"8501": "1"})
 
     with started(["ich-triage", "serve", "--config", str(config)], environment, tmp_path) as process:
-        port = ready_line(process, tmp_path)["rest_port"]
+        ports = ready_line(process, tmp_path)
+        with ServingClient(f"127.0.0.1:{ports['grpc_port']}", "ich_unet", timeout_s=60) as client:
+            spec, version = client.spec()
+            hu = np.zeros((2, spec.rows, spec.columns, 2 * spec.context + 1), np.int16)
+            maps = client.predict(hu, spec=spec, version=version)
+        metrics = metrics_page(ports["rest_port"])
 
-        assert healthy(service, environment, {"8501": str(port)})
-        assert not healthy(service, environment, {"8501": str(port), "ich_unet": "other"})
+        assert healthy(service, environment, {"8501": str(ports["rest_port"])})
+        assert not healthy(service, environment, {"8501": str(ports["rest_port"]), "ich_unet": "other"})
+
+    assert maps.shape == (2, spec.rows, spec.columns)
+    assert ':tensorflow:serving:request_count{model_name="ich_unet",status="OK"} 2' in metrics
+    assert re.search(
+        r"^:tensorflow:serving:batching_session:processed_batch_size_count\{\} [1-9]", metrics, re.MULTILINE
+    )
+
+
+def metrics_page(rest_port: int) -> str:
+    """Read the metrics where docker/prometheus.yml looks for them."""
+    read = (ROOT / "docker" / "prometheus.yml").read_text(encoding="utf-8")
+    [path] = re.findall(r"metrics_path: (\S+)", read)
+    with urllib.request.urlopen(f"http://127.0.0.1:{rest_port}{path}", timeout=30) as answer:
+        return answer.read().decode()
