@@ -116,7 +116,7 @@ def _array(dtype: int, shape: tuple[int, ...], content: memoryview, values: Any)
     if count * element.itemsize > LARGEST_TENSOR_BYTES:
         raise TensorParsingError("the shape is larger than a message")
     if count == 0:
-        return np.empty(shape, element)
+        return _empty(shape, element)
     if len(content) == 0:
         return _filled(dtype, values, count).view(element).reshape(shape)
     if dtype == STRING:
@@ -124,6 +124,13 @@ def _array(dtype: int, shape: tuple[int, ...], content: memoryview, values: Any)
     if len(content) != count * element.itemsize:
         raise TensorParsingError("the content does not fit the shape")
     return np.frombuffer(content, element).reshape(shape)
+
+
+def _empty(shape: tuple[int, ...], element: np.dtype[Any]) -> Array:
+    try:
+        return np.empty(shape, element)
+    except ValueError as error:  # without elements, and with other axes beyond any address
+        raise TensorParsingError("the shape is larger than a message") from error
 
 
 def _filled(dtype: int, values: Any, count: int) -> Array:

@@ -174,6 +174,11 @@ REFUSED = {
     "content too long": (with_content(b"\0" * 577), INVALID, "tensor parsing error: hu"),
     "negative size": (request(shape=(-1, 8, 6, 3)), INVALID, "tensor parsing error: hu"),
     "sizes beyond any memory": (request(shape=(2**40, 8, 6, 3)), INVALID, "tensor parsing error: hu"),
+    "no slabs of a size beyond any address": (
+        request(shape=(0, 2**40, 2**40, 3)),
+        INVALID,
+        "tensor parsing error: hu",
+    ),
     "more axes than TensorFlow has": (request(shape=(1,) * 255), INVALID, "tensor parsing error: hu"),
     "no type": (request(dtype=0), INVALID, "tensor parsing error: hu"),
     "unknown type": (request(dtype=99), INVALID, "tensor parsing error: hu"),
