@@ -44,7 +44,7 @@ def bench(models: Path, model_name: str, repeats: int) -> None:
     session, feed, fetch, slab = _session(models / model_name)
     for slabs in BATCHES:
         hu = np.random.default_rng(0).integers(-1000, 1000, (slabs, *slab)).astype(np.int16)
-        run_s = _run_s(lambda hu=hu: session.run(fetch, {feed: hu}), repeats)  # type: ignore[misc]
+        run_s = _run_s(lambda hu=hu: session.run(fetch, {feed: hu}), repeats)
         share = _share_at_work(session, feed, fetch, hu)
         table.add_row(
             f"{slabs}", f"{slabs / run_s:.0f}", f"{slabs / run_s / HEAD_SLABS:.1f}", f"{share:.0%} of a traced run"

@@ -1,16 +1,22 @@
-"""Three clients that share nothing with ours run the same calls: tensorflow-serving-api, plain grpcio, and curl."""
+"""Three clients that share nothing with ours run the same calls: tensorflow-serving-api, plain grpcio, and curl.
+
+Plain grpcio has no stubs: it calls by path, with classes made from the public .proto files, whose compiled form
+tensorflow-serving-api carries.
+"""
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import subprocess
+from functools import cache
 
 import grpc
 import numpy as np
 import pytest
-
-from inference.serving_messages import MODEL_SERVICE, PREDICTION_SERVICE, serving_message
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
 
 HU = np.zeros((2, 1, 2, 3), np.int16)
 HU[1, 0, 1, 1] = 60  # above the model's 50 HU
@@ -58,35 +64,58 @@ class ServingApi:
         return error.value.details()
 
 
+PUBLIC_FILES = ("predict", "get_model_status", "get_model_metadata")
+
+
+@cache
+def public_pool() -> DescriptorPool:
+    """Give the public .proto files, from the bytes that protoc made of them."""
+    pool = DescriptorPool()
+
+    def add(file) -> None:
+        for dependency in file.dependencies:
+            add(dependency)
+        pool.AddSerializedFile(file.serialized_pb)
+
+    for name in PUBLIC_FILES:
+        add(importlib.import_module(f"tensorflow_serving.apis.{name}_pb2").DESCRIPTOR)
+    return pool
+
+
+def public_message(name: str):
+    return GetMessageClass(public_pool().FindMessageTypeByName(f"tensorflow.serving.{name}"))
+
+
 class PlainGrpc(ServingApi):
     """grpcio with the public messages and no stubs."""
 
     def _call(self, service: str, method: str, request, reply: str):
-        raw = self.channel.unary_unary(f"/{service}/{method}")(request.SerializeToString(), timeout=60)
-        return serving_message(reply).FromString(raw)
+        path = f"/tensorflow.serving.{service}/{method}"
+        raw = self.channel.unary_unary(path)(request.SerializeToString(), timeout=60)
+        return public_message(reply).FromString(raw)
 
     def predict(self, name: str) -> list:
-        request = serving_message("PredictRequest")()
+        request = public_message("PredictRequest")()
         request.model_spec.name = name
         tensor = request.inputs["hu"]
         tensor.dtype = 5  # int16
         for size in HU.shape:
             tensor.tensor_shape.dim.add(size=size)
         tensor.int_val.extend(HU.reshape(-1).tolist())
-        found = self._call(PREDICTION_SERVICE, "Predict", request, "PredictResponse").outputs["probability"]
+        found = self._call("PredictionService", "Predict", request, "PredictResponse").outputs["probability"]
         return np.reshape(list(found.float_val), [axis.size for axis in found.tensor_shape.dim]).tolist()
 
     def available(self, name: str) -> bool:
-        request = serving_message("GetModelStatusRequest")()
+        request = public_message("GetModelStatusRequest")()
         request.model_spec.name = name
-        reply = self._call(MODEL_SERVICE, "GetModelStatus", request, "GetModelStatusResponse")
+        reply = self._call("ModelService", "GetModelStatus", request, "GetModelStatusResponse")
         return reply.model_version_status[0].state == AVAILABLE
 
     def inputs(self, name: str) -> list[str]:
-        request = serving_message("GetModelMetadataRequest")(metadata_field=["signature_def"])
+        request = public_message("GetModelMetadataRequest")(metadata_field=["signature_def"])
         request.model_spec.name = name
-        reply = self._call(PREDICTION_SERVICE, "GetModelMetadata", request, "GetModelMetadataResponse")
-        signatures = serving_message("SignatureDefMap")()
+        reply = self._call("PredictionService", "GetModelMetadata", request, "GetModelMetadataResponse")
+        signatures = public_message("SignatureDefMap")()
         reply.metadata["signature_def"].Unpack(signatures)
         return list(signatures.signature_def["serving_default"].inputs)
 

@@ -17,6 +17,7 @@ from inference.model_server.server import ModelServer
 from inference.serving_messages import PREDICTION_SERVICE, serving_message
 from triage.settings import ServerSettings
 
+DT_DOUBLE = 2
 PREDICT = f"/{PREDICTION_SERVICE}/Predict"
 
 
@@ -76,9 +77,9 @@ def work(times: int) -> bytes:
     return request.SerializeToString()
 
 
-def same(x: np.ndarray) -> bytes:
+def same(x: np.ndarray, dtype: int = wire.DT_FLOAT) -> bytes:
     spec = serving_message("ModelSpec")(name="slow", signature_name="same").SerializeToString()
-    tensor = wire.tensor_parts(wire.DT_FLOAT, x.shape, x, values_field=wire.TENSOR_CONTENT)
+    tensor = wire.tensor_parts(dtype, x.shape, x, values_field=wire.TENSOR_CONTENT)
     return wire.predict_request_bytes(spec, {"x": tensor})
 
 
@@ -136,6 +137,35 @@ def test_a_message_above_the_limit_is_resource_exhausted(channel):
 
     assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert answered(channel)
+
+
+@pytest.mark.slow
+def test_a_message_of_a_gigabyte_is_read_and_judged_like_any_other(models):
+    """TF Serving takes messages of up to 2 GiB less a byte: this one is refused for its type, not for its size."""
+    if available_memory_gb() < 10:
+        pytest.skip("needs 10 GB of free memory: both ends of the call are in this process")
+    server = ModelServer(ServerSettings(models_folder=models, port=0, rest_port=0))
+    options = [("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
+    address = f"127.0.0.1:{server.start().grpc}"
+    with grpc.insecure_channel(address, options=options) as large, grpc.insecure_channel(address) as other:
+        call = large.unary_unary(PREDICT).future(same(np.zeros(2**27, np.float64), dtype=DT_DOUBLE), timeout=120)
+        meanwhile = [answered(other) for _ in range(5)]
+        error = call.exception()
+
+        assert meanwhile == [True] * 5
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert error.details() == "Expects arg[0] to be float but double is provided"
+        assert answered(other)
+    server.stop()
+
+
+def available_memory_gb() -> float:
+    """Read what the kernel has to give (Linux; 0 elsewhere)."""
+    file = Path("/proc/meminfo")
+    if not file.exists():
+        return 0.0
+    [line] = [line for line in file.read_text().splitlines() if line.startswith("MemAvailable:")]
+    return int(line.split()[1]) / 2**20
 
 
 def test_a_message_above_the_limit_is_an_error_of_ours_and_not_tried_again(address):

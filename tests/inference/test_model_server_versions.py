@@ -22,6 +22,7 @@ from triage.errors import ConfigError, ServingError, ServingUnavailable
 from triage.settings import ServerSettings
 
 AVAILABLE, UNLOADING, END = 30, 40, 50
+NOT_FOUND = grpc.StatusCode.NOT_FOUND.value[0]
 
 
 @pytest.fixture
@@ -139,6 +140,35 @@ def test_a_broken_version_is_reported_and_the_old_one_serves_on(start, models, t
     assert states(started)[2][1] != 0
     assert states(started)[1] == (AVAILABLE, 0)
     assert served_version(started) == 1
+
+
+def test_a_version_whose_variables_are_half_copied_is_reported_and_the_old_one_serves_on(
+    start, models, threshold_model
+):
+    started = start()
+    half = publish(threshold_model, models / ".half", 1)
+    data = half / "variables" / "variables.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:-1])
+    half.rename(models / "threshold" / "2")
+
+    wait_for(lambda: states(started).get(2, (0, 0))[0] == END)
+
+    assert states(started)[2][1] != 0
+    assert served_version(started) == 1
+
+
+def test_a_symbolic_link_is_followed_out_of_the_folder_and_a_broken_one_is_reported(
+    start, models, threshold_model, tmp_path_factory
+):
+    outside = publish(threshold_model, tmp_path_factory.mktemp("outside"), 7)
+    started = start()
+    (models / "threshold" / "3").symlink_to(outside / "none")
+    wait_for(lambda: states(started).get(3, (0, 0))[0] == END)
+    assert (states(started)[3][1], served_version(started)) == (NOT_FOUND, 1)
+
+    (models / "threshold" / "4").symlink_to(outside)
+
+    wait_for(lambda: served_version(started) == 4)
 
 
 def test_a_fix_comes_under_a_higher_number(start, models, threshold_model):
