@@ -44,11 +44,12 @@ Windowing and scaling lie in the graph; normalisation is folded into the convolu
 ct-ich: Hssayeni M. et al., *Computed Tomography Images for Intracranial Hemorrhage Detection and Segmentation*,
 v1.0.0, PhysioNet, doi:10.13026/w8q8-ky94, and *Data* 2020, 5(1), 14; licence CC BY 4.0. It was used here regrouped and
 reduced in size. Its images carry no pixel spacing: 0.6 mm in-plane and 5 mm between slices were assumed, so
-millilitres on it are plausible, not true. SHA-256 of the converted training data: `{data_sha256}`.
+millilitres on it are plausible, not true. SHA-256 of the converted training data:
+`{data_sha256}`.
 
 ## Training
 
-{steps} steps of {batch} slabs of {crop} voxels{beginning}{minutes}. Widths {widths}.
+{steps} steps of {batch} slabs of {crop} voxels{minutes}. Widths {widths}.{beginning}
 
 ```
 {commands}
@@ -118,7 +119,7 @@ def card_text(
         steps=making.steps,
         batch=settings.optimiser.batch,
         crop=" x ".join(str(side) for side in settings.optimiser.crop),
-        beginning=f", begun with the weights of `{settings.warm_start}`" if settings.warm_start else "",
+        beginning=f"\nBegun with the weights of `{settings.warm_start}`." if settings.warm_start else "",
         minutes="" if np.isnan(making.seconds) else f"; they took {making.seconds / 60:.0f} minutes",
         commands="\n".join(_commands(making.command)),
         widths=", ".join(str(width) for width in settings.network.widths),
