@@ -12,6 +12,7 @@ from training.run import convert_sources, train_network, trainer_of
 from training.trainer import Trainer
 from triage.errors import ConfigError
 
+HALF_RTOL = 2e-2  # bfloat16 carries 8 bits
 SAME_RUN_RTOL = 1e-3  # weights: threads add floats in another order
 
 
@@ -101,3 +102,14 @@ def test_warm_start_from_nothing_is_an_error(small_run, tmp_path):
 def test_publishing_a_run_without_checkpoint_is_an_error(small_run):
     with pytest.raises(ConfigError, match="holds no checkpoint"):
         trainer_of(small_run, say=lambda _: None)
+
+
+@pytest.mark.parametrize("changed", [{"precision": "mixed_float16"}, {"precision": "mixed_bfloat16", "xla": True}])
+def test_mixed_precision_and_xla_take_the_same_step_about(small_run, changed):
+    usual, other = trainer_for(small_run), trainer_for(small_run.model_copy(update=changed))
+
+    losses = [each.take_step(next(each.batches(0, 0)), asked_to_stop=False).loss for each in (usual, other)]
+
+    assert losses[1] == pytest.approx(losses[0], rel=HALF_RTOL)
+    assert {str(weight.dtype) for weight in other.network.weights} == {"float32"}
+    assert other.reader()(np.zeros((1, 48, 48, 3), np.int16)).dtype == np.float32  # what is served stays as it is
