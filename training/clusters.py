@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -24,15 +25,14 @@ from triage.errors import ConfigError
 resolvers = tf.distribute.cluster_resolver
 
 MANY = 4096  # more than any host has tasks
-CONNECT_S = 2.0  # a host that does not answer a connection in this time counts as absent
 
 
 def strategy_of(name: str, cluster: ClusterSettings | None = None) -> tf.distribute.Strategy:
     """Give the strategy of that name; several hosts are found as `cluster` says.
 
     Raises:
-        ConfigError: the hosts cannot be found. Where one of them never comes, the process ends with an error that
-            names it: TensorFlow waits inside, where nothing can be raised.
+        ConfigError: the hosts cannot be found, or this one cannot join. Where another never comes, the process is
+            ended with an error that names it.
     """
     if name == "mirrored":
         return tf.distribute.MirroredStrategy()
@@ -40,8 +40,12 @@ def strategy_of(name: str, cluster: ClusterSettings | None = None) -> tf.distrib
         cluster = cluster or ClusterSettings()
         resolver = resolver_of(cluster)
         _notice_absence(resolver, cluster)
-        with _given_up_after(cluster.wait_s, addresses_of(resolver)):
-            return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+        try:
+            with _ended_by_absence(addresses_of(resolver), cluster.wait_s):
+                return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+        except tf.errors.OpError as error:
+            own = f"{resolver.task_type} {resolver.task_id} of {', '.join(addresses_of(resolver))}"
+            raise ConfigError(f"This process, {own}, cannot join: {str(error).splitlines()[0]}") from error
     return tf.distribute.get_strategy()
 
 
@@ -109,7 +113,7 @@ def _pod_s_client() -> Any:
 
 
 def _notice_absence(resolver: tf.distribute.cluster_resolver.ClusterResolver, cluster: ClusterSettings) -> None:
-    """Let TensorFlow's coordination service notice a lost worker soon; the strategy would take a minute.
+    """Let TensorFlow's coordination service notice a lost worker soon; by itself it takes a minute.
 
     There is no public name for this; the strategy itself calls it so, and leaves alone what is configured already.
     """
@@ -128,32 +132,11 @@ def _notice_absence(resolver: tf.distribute.cluster_resolver.ClusterResolver, cl
 
 
 @contextmanager
-def _given_up_after(wait_s: float, addresses: Sequence[str]) -> Iterator[None]:
-    """End the process with an error where the block takes longer: a worker that never came."""
-
-    def give_up() -> None:
-        absent = [address for address in addresses if not _answers(address)]
-        named = ", ".join(absent) if absent else f"one of {', '.join(addresses)}"
-        sys.stderr.write(
-            f"Error: After {wait_s:g} s no worker answers at {named}. Start one process for each of "
-            f"{len(addresses)} workers, or raise cluster.wait_s.\n"
-        )
-        sys.stderr.flush()
-        os._exit(1)
-
-    watch = threading.Timer(wait_s, give_up)
-    watch.daemon = True
-    watch.start()
-    try:
-        yield
-    finally:
-        watch.cancel()
-
-
-def _answers(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), CONNECT_S).close()
-    except OSError:
-        return False
-    return True
+def _ended_by_absence(addresses: Sequence[str], wait_s: float) -> Iterator[None]:
+    """Let this process be ended where the block takes longer."""
+    command = [sys.executable, "-m", "training.absence", str(os.getpid()), str(wait_s), *addresses]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[1]) as watch:
+        try:
+            yield
+        finally:
+            watch.terminate()
