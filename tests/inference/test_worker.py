@@ -64,7 +64,7 @@ def store_and_queue(intake: Intake, datasets: list[Dataset], folder: Path, *, no
                 transfer_syntax_uid=ds.file_meta.TransferSyntaxUID,
                 path=path.relative_to(folder),
                 size_bytes=path.stat().st_size,
-                sha256=ds.SOPInstanceUID,
+                blake3=ds.SOPInstanceUID,
                 received_at=now,
             ),
             PatientHeader(patient_name=str(ds.PatientName)),
