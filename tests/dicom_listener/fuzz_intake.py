@@ -83,6 +83,7 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self._store = InstanceStore(folder, Disk())
         self._store.prepare()
+        self.refusals = 0
 
     def begin(self, command: Command, context_id: int) -> IncomingData | None:
         return IncomingData(self._store, b"", limit_bytes=OBJECT_MAX) if context_id == 1 else None
@@ -93,6 +94,9 @@ class Store:
         except UnreadableInstance:
             return Answer(StoreStatus.CANNOT_UNDERSTAND)
         return Answer(StoreStatus.SUCCESS)
+
+    def refused(self, answer: Answer) -> None:
+        self.refusals += 1
 
 
 def header_outcome(data: bytes, syntax: str) -> str:

@@ -15,7 +15,7 @@ from dicom_listener.listener import Listener
 from dicom_listener.metrics import Metrics
 from tests.builders import ct_series, encoded
 from tests.dicom_listener.conftest import Running, push, queued, running, settings_for
-from tests.dicom_listener.raw_peer import RawPeer, associate_rq
+from tests.dicom_listener.raw_peer import RawPeer, associate_rq, p_data, store_rq
 from tests.dicom_listener.test_durability import FailingDisk
 from triage.errors import ConfigError
 
@@ -40,17 +40,23 @@ def test_metrics_count_what_happened(tmp_path: Path) -> None:
         with RawPeer(listener.port) as peer:
             peer.send(associate_rq([(b"1.2.840.10008.1.1", [b"1.2.840.10008.1.2"])], called=b"OTHER"))
             peer.receive()
+        with RawPeer(listener.port) as peer:
+            peer.associate()
+            peer.send(p_data(1, 3, store_rq("1.2.3", has_data=False)))
+            peer.receive()
+            peer.release()
         queued(listener, series[0].StudyInstanceUID)
         status, text = get(listener, "/metrics")
 
     assert status == 200
     assert 'ich_listener_instances_total{status="0x0000"} 30' in text
     assert 'ich_listener_instances_total{status="0xA900"} 1' in text
+    assert 'ich_listener_instances_total{status="0xC000"} 1' in text
     assert f"ich_listener_bytes_total {sum(len(encoded(ds)) for ds in series)}" in text
-    assert "ich_listener_associations_total 2" in text
+    assert "ich_listener_associations_total 3" in text
     assert 'ich_listener_rejections_total{code="1/1/7",reason="called AE title"} 1' in text
     assert 'ich_listener_studies_complete_total{completed_by="geometry"} 1' in text
-    assert "ich_listener_store_seconds_count 31" in text
+    assert "ich_listener_store_seconds_count 32" in text
     assert re.search(r"^ich_listener_disk_free_bytes \d", text, re.MULTILINE)
     assert "Doe" not in text
     assert str(series[0].StudyInstanceUID) not in text
