@@ -132,16 +132,9 @@ class Listener:
             Commitments(self._ledger), self._folder, self._senders, ae_title=settings.ae_title
         )
         self._server = self._open_port()
-        self._door = LocalDoor(
-            self._folder,
-            self._receiver,
-            self._arrivals,
-            self._server.next_number,
-            most=settings.max_associations,
-            timeout_s=settings.network_timeout_s,
-        )
         self._register_gauges()
         self._open_health()
+        self._door = self._open_door()
         self._recorder.start()
         self._completer.start()
         self._commitment.start()
@@ -231,6 +224,24 @@ class Listener:
                 f"{error.strerror}. Choose another with listener.metrics_port."
             ) from error
         self.metrics_port = self._health.port
+
+    def _open_door(self) -> LocalDoor:
+        settings = self._settings
+        try:
+            return LocalDoor(
+                self._folder,
+                self._receiver,
+                self._arrivals,
+                self._server.next_number,
+                most=settings.max_associations,
+                timeout_s=settings.network_timeout_s,
+            )
+        except OSError as error:
+            self._server.server_close()
+            raise ConfigError(
+                f"No socket can be made in the storage folder: {error.strerror}. It must lie on a local disk that takes "
+                "Unix sockets, and belong to this user."
+            ) from error
 
     def _ailments(self) -> list[str]:
         """Give what is wrong with this listener, in words."""
