@@ -239,8 +239,8 @@ class Listener:
         except OSError as error:
             self._server.server_close()
             raise ConfigError(
-                f"No socket can be made in the storage folder: {error.strerror}. It must lie on a local disk that takes "
-                "Unix sockets, and belong to this user."
+                f"No socket can be made in the storage folder: {error.strerror}. It must lie on a local disk that "
+                "takes Unix sockets, and belong to this user."
             ) from error
 
     def _ailments(self) -> list[str]:
