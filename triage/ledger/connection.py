@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,7 +85,7 @@ class Ledger:
     def _connect(self) -> Database:
         # check_same_thread is off only so that close() may close what other threads opened.
         connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode = WAL")
+        _use_write_ahead_log(connection)
         connection.execute("PRAGMA synchronous = FULL")  # a commit is on the disk before C-STORE answers
         connection.execute("PRAGMA foreign_keys = ON")
         with self._opened_lock:
@@ -101,6 +102,20 @@ class Ledger:
                     f"this one knows {len(known) - len(newer)} steps. Update this host."
                 )
             migrations.apply(db)
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """Switch a new ledger to WAL; SQLite does not wait for others who do the same just now, so we do."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def migration_names() -> frozenset[str]:
