@@ -23,9 +23,13 @@ SLICES = 4
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("site")
+
+
+@pytest.fixture(scope="module")
+def site(folder):
     """A worklist in a process of its own over one plain and one compressed study; address, token and studies."""
-    folder = tmp_path_factory.mktemp("site")
     ledger = Ledger(folder / "ledger.sqlite")
     department = Department(folder, ledger)
     volume = head_hu(SLICES)
@@ -61,9 +65,8 @@ def client(site):
 
 
 @pytest.fixture(scope="module")
-def open_door(site, tmp_path_factory):
+def open_door(site, folder):
     """A listener on the worklist's storage folder, and a client that may bring images."""
-    folder = tmp_path_factory.getbasetemp() / "site0"
     ledger = Ledger(folder / "ledger.sqlite")
     session = Session()
     session.headers["Authorization"] = f"Bearer {token_for(ledger, Scope.IMAGES_WRITE, username='modality')}"
