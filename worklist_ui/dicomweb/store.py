@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 
 from flask import Blueprint, Response, abort, request, url_for
 from pydicom.dataset import Dataset
@@ -30,17 +31,12 @@ def instances(study_instance_uid: str = "") -> Response:
     boundary = _boundary()
     request.max_content_length = sys.maxsize  # the listener limits each object, and looks at its disk
     try:
-        bringer = Bringer(services().folder, Caller(CALLER, study_instance_uid))
-    except DoorClosed as closed:
-        return problem(503, str(closed), headers={"Retry-After": "10"})
-    try:
-        brought = IncomingParts(boundary, bringer).take(_body())
+        with closing(Bringer(services().folder, Caller(CALLER, study_instance_uid))) as bringer:
+            brought = IncomingParts(boundary, bringer).take(_body())
     except DoorClosed as closed:
         return problem(503, str(closed), headers={"Retry-After": "10"})
     except BrokenBody as broken:
         return problem(400, f"{broken} What came before it may be kept; send all of it again.")
-    finally:
-        bringer.close()
     if not brought:
         return problem(400, f"The body has no part. Send at least one as {DICOM}.")
     kept = [item for item in brought if isinstance(item, Brought) and item.status == SUCCESS]
