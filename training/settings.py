@@ -164,6 +164,7 @@ class RunSettings(BaseModel, frozen=True, extra="forbid"):
     folder: Path  # checkpoints, shards and TensorBoard's events; made where it is missing
     shards: Path | None = None  # converted data, may be shared between runs; default: `shards` in the run's folder
     warm_start: Path | None = None  # a run's checkpoints or a published version, whose weights this run begins with
+    warm_start_widths: tuple[int, ...] | None = None  # of the network there, where it is narrower and to be widened
     steps_per_round: int = Field(default=200, gt=0)  # a round ends with a checkpoint
     rounds_per_validation: int = Field(default=3, gt=0)
     threads: int = Field(default=0, ge=0)  # of TensorFlow's kernels; 0: as many as there are cores

@@ -97,7 +97,8 @@ class Trainer:
     def warm_start(self, source: Path) -> None:
         """Take the network's weights, and nothing else, from another run's checkpoints or a published version."""
         batches = training_batches(self.settings, self.converted, 0).take(BATCHES_MEASURED)
-        start_from(self.network, source, self.settings.network, batches.map(lambda hu, *_truth: hu))
+        slabs = batches.map(lambda hu, *_truth: hu)
+        start_from(self.network, source, self.settings.network, slabs, self.settings.warm_start_widths)
 
     def run(self, observer: Observer) -> None:
         """Train to the last step; see `run_rounds`."""

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from training.network import build_network
 from training.settings import NetworkSettings
+from training.widening import WIDENING_SEED, widen
 from triage.errors import ConfigError
 
 BATCHES_MEASURED = 8  # of training, for the mean and variance that each normalisation divides by
@@ -24,7 +25,13 @@ BATCHES_MEASURED = 8  # of training, for the mean and variance that each normali
 Arrays = list[npt.NDArray[np.float32]]
 
 
-def start_from(network: keras.Model, source: Path, settings: NetworkSettings, slabs: Iterable[tf.Tensor]) -> None:
+def start_from(
+    network: keras.Model,
+    source: Path,
+    settings: NetworkSettings,
+    slabs: Iterable[tf.Tensor],
+    source_widths: tuple[int, ...] | None = None,
+) -> None:
     """Take weights, and nothing else, from `source`.
 
     Args:
@@ -32,10 +39,17 @@ def start_from(network: keras.Model, source: Path, settings: NetworkSettings, sl
         source: a published version's folder, a checkpoint, or a folder of checkpoints.
         settings: of that network.
         slabs: training batches (N, Y, X, C) HU; read only for a published version.
+        source_widths: of the network at `source`, where it is a narrower one that is to be widened.
 
     Raises:
-        ConfigError: there are no weights of this network at `source`.
+        ConfigError: there are no weights of this network, or of one that it can be widened from, at `source`.
     """
+    if source_widths:
+        narrow_settings = settings.model_copy(update={"widths": source_widths})
+        narrow = build_network(narrow_settings, network.input_shape[1:3])
+        start_from(narrow, source, narrow_settings, slabs)
+        widen(narrow, network, WIDENING_SEED)
+        return
     try:
         if (source / "saved_model.pb").exists():
             unfold(network, _published_weights(source), settings, slabs)
