@@ -114,6 +114,8 @@ def number(value: float) -> str:
 def kind_of(annotation: Any) -> str:
     named = {str: "text", Path: "path", int: "whole number", float: "number", SecretStr: "secret"}
     arguments = get_args(annotation)
+    if type(None) in arguments:
+        return kind_of(arguments[0])
     kinds = [named[each] for each in (annotation, *arguments) if each in named]
     if get_origin(annotation) is tuple:
         return f"list of {kinds[0]}s" if kinds else "list"
