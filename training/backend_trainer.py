@@ -92,9 +92,9 @@ class BackendTrainer:
 
     def batches(self, round_number: int, shown: int) -> Iterator[Batch]:
         """Give the round's batches as arrays, the same ones that TensorFlow would train on."""
-        batches: Iterator[Batch] = (
-            training_batches(self.settings, self.converted, round_number).skip(shown).as_numpy_iterator()
-        )
+        batches: Iterator[Batch] = training_batches(
+            self.settings, self.converted, round_number, shown=shown
+        ).as_numpy_iterator()
         return batches
 
     def take_step(self, batch: Batch, asked_to_stop: bool) -> Figures:

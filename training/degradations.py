@@ -1,4 +1,4 @@
-"""Random changes that imitate other scanners: tissue that lies differently, other kernels, thicker slices, streaks.
+"""Random changes that imitate other scanners: other kernels, thicker slices, streaks.
 
 Each takes a batch of slabs and a seed and gives the batch changed; a strength of 0 is not called at all, so that a run
 without it sees exactly what it saw before.
@@ -9,28 +9,10 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-ELASTIC_CELLS = 5  # random displacements a side, with smooth ones between them: about 40 mm apart
 KERNEL_SD_PIXELS = 1.0  # of the soft kernel; -0.5 of it sharpens, 1 is as soft as kernels get on this grid
 KERNEL_RANGE = (-0.5, 1.0)
 WINDOW_CENTRE_HU = 40.0  # brain window: contrast changes about it
 STREAKS = 24  # rays about the metal
-
-
-def elastic(hu: tf.Tensor, blood: tf.Tensor, sd_pixels: float, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Bend images and masks by one smooth field each.
-
-    Args:
-        hu: (N, Y, X, C) float32.
-        blood: (N, Y, X) float32.
-        sd_pixels: standard deviation of the displacement where it was drawn.
-        seed: (2,) int32.
-    """
-    shape = tf.shape(hu)
-    drawn = tf.random.stateless_normal((shape[0], ELASTIC_CELLS, ELASTIC_CELLS, 2), seed) * sd_pixels
-    shift = tf.image.resize(drawn, shape[1:3], method="bicubic")
-    both = tf.concat([hu, blood[..., None]], axis=-1)
-    bent = _sampled(both, shift)
-    return bent[..., :-1], bent[..., -1]
 
 
 def kernel(hu: tf.Tensor, share: float, seed: tf.Tensor) -> tf.Tensor:
@@ -39,7 +21,7 @@ def kernel(hu: tf.Tensor, share: float, seed: tf.Tensor) -> tf.Tensor:
     draw = tf.random.stateless_uniform((count, 2), seed)
     low, high = KERNEL_RANGE
     amount = tf.where(draw[:, 0] < share, low + (high - low) * draw[:, 1], 0.0)[:, None, None, None]
-    return hu + amount * (_gaussian(hu) - hu)
+    return tf.cond(tf.reduce_any(amount != 0.0), lambda: hu + amount * (_gaussian(hu) - hu), lambda: hu)
 
 
 def window(hu: tf.Tensor, sd: float, seed: tf.Tensor) -> tf.Tensor:
@@ -93,21 +75,3 @@ def _gaussian(hu: tf.Tensor) -> tf.Tensor:
     padded = tf.pad(hu, ((0, 0), (3, 3), (3, 3), (0, 0)), mode="SYMMETRIC")
     rows = tf.nn.depthwise_conv2d(padded, across, (1, 1, 1, 1), "VALID")
     return tf.nn.depthwise_conv2d(rows, down, (1, 1, 1, 1), "VALID")
-
-
-def _sampled(images: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
-    """Read images beside each pixel by linear interpolation: (N, Y, X, C); what lies outside repeats the edge."""
-    shape = tf.shape(images)
-    last = tf.cast(shape[1:3] - 1, tf.float32)
-    y = tf.clip_by_value(tf.range(last[0] + 1)[None, :, None] + shift[..., 0], 0.0, last[0])
-    x = tf.clip_by_value(tf.range(last[1] + 1)[None, None, :] + shift[..., 1], 0.0, last[1])
-    top, left = tf.minimum(tf.floor(y), last[0] - 1), tf.minimum(tf.floor(x), last[1] - 1)
-    down, right = (y - top)[..., None], (x - left)[..., None]
-    corner = tf.cast(tf.stack([top, left], axis=-1), tf.int32)
-
-    def at(dy: int, dx: int) -> tf.Tensor:
-        return tf.gather_nd(images, corner + tf.constant([dy, dx]), batch_dims=1)
-
-    upper = at(0, 0) * (1 - right) + at(0, 1) * right
-    lower = at(1, 0) * (1 - right) + at(1, 1) * right
-    return upper * (1 - down) + lower * down

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,23 +14,58 @@ from training.mix_up import mixed_up
 from training.settings import RunSettings, SourceSettings
 from training.shards import parse_scan, parse_truth, shard_files, weakly_labelled
 from training.weak_labels import SLAB_BLEEDS
+from triage.errors import ConfigError
 
 SLABS_A_VISIT = 4  # shown of a scan each time that it is read: a read costs as much as ten slabs
 BLOODY = 5.0  # how much likelier a slab with blood is to be shown than another of the same scan
 SCANS_SHUFFLED = 48  # records held by each source's shuffle, about 3.4 MB each
 SLABS_SHUFFLED = 256  # slabs held after mixing
 
+Change = Callable[[tf.Tensor, tuple[tf.Tensor, tf.Tensor, tf.Tensor]], tuple[tf.Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The replicas of one process among all of a run; each has the same number of a global batch's slabs, in order."""
+
+    first: int = 0
+    count: int = 1
+    of: int = 1
+
+
+WHOLE = Part()
+
 
 def training_batches(
-    settings: RunSettings, converted: Sequence[tuple[SourceSettings, Path]], round_number: int
+    settings: RunSettings,
+    converted: Sequence[tuple[SourceSettings, Path]],
+    round_number: int,
+    *,
+    shown: int = 0,
+    part: Part = WHOLE,
 ) -> tf.data.Dataset:
     """Give the batches of one round: hu (N, Y, X, C) float32 and blood (N, Y, X) float32, without end.
 
     Where a source has labels without masks, a third tensor says what is known of each slab: (N,) int32 as
     `weak_labels` counts it.
 
-    The seed holds the run's seed and the round, so that a resumed run sees what an unbroken run would have seen.
+    The seed holds the run's seed and the round, and each slab's changes its place in the round, so that a resumed run
+    sees what an unbroken run would have seen, and several processes together what one would have.
+
+    Args:
+        settings: of the run.
+        converted: each source with the folder of its shards.
+        round_number: of these batches.
+        shown: batches to leave out, which were shown before a run was broken off.
+        part: of whose replicas the slabs are; each batch holds one replica's.
+
+    Raises:
+        ConfigError: slabs are to be mixed in pairs, and a replica has an odd number.
     """
+    batch = settings.optimiser.batch
+    own = batch // part.of
+    if settings.augmentation.mix_up and own % 2:
+        raise ConfigError(f"Mix-up lays slabs over each other in pairs; {own} slabs for each replica are not even.")
     seed = _seed(settings.seed, round_number)
     streams, weights = [], []
     for index, (files, weight) in enumerate(_weighted_files(converted)):
@@ -37,20 +73,46 @@ def training_batches(
         weights.append(weight)
     slabs = tf.data.Dataset.sample_from_datasets(streams, weights, seed=seed, rerandomize_each_iteration=False)
     slabs = slabs.shuffle(SLABS_SHUFFLED, seed=seed, reshuffle_each_iteration=False)
-    batches = slabs.batch(settings.optimiser.batch, drop_remainder=True).enumerate()
-    pixel_mm = settings.grid.spacing_mm[2]
+    numbered = slabs.enumerate().skip(shown * batch)
+    if part.count < part.of:
+        numbered = numbered.filter(lambda number, _slab: _replica_among(number % batch // own, part))
     weak = any(weakly_labelled(folder) for _, folder in converted)
 
-    def change(index: tf.Tensor, slab: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, ...]:
-        hu = tf.cast(slab[0], tf.float32)
-        blood = tf.cast(slab[1], tf.float32) / 255.0
-        step_seed = tf.stack([tf.constant(seed, tf.int32), tf.cast(index, tf.int32)])
-        changed = augmented(hu, blood, settings.augmentation, settings.optimiser.crop, pixel_mm, step_seed)
-        if settings.augmentation.mix_up and not weak:  # what is known of a slab by its label alone cannot be mixed
-            changed = mixed_up(*changed, settings.augmentation.mix_up, step_seed + 1)
-        return (*changed, slab[2]) if weak else changed
+    def change(number: tf.Tensor, slab: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+        hu, blood, truth = slab
+        changed_hu, changed_blood = augmented(
+            hu[None],
+            blood[None],
+            settings.augmentation,
+            settings.optimiser.crop,
+            settings.grid.spacing_mm[2],
+            _slab_seed(seed, number),
+        )
+        return (changed_hu[0], changed_blood[0] / 255.0, truth)[: 3 if weak else 2]
 
-    return batches.map(change, num_parallel_calls=2, deterministic=True).prefetch(2)
+    if settings.augmentation.mix_up and not weak:  # what is known of a slab by its label alone cannot be mixed
+        changed = _mixed_in_pairs(numbered, change, settings.augmentation.mix_up, seed)
+    else:
+        changed = numbered.map(change, num_parallel_calls=2, deterministic=True)
+    return changed.batch(own, drop_remainder=True).prefetch(2)
+
+
+def _mixed_in_pairs(numbered: tf.data.Dataset, change: Change, share: float, seed: int) -> tf.data.Dataset:
+    """Lay some slabs over the other one of their pair; a replica has whole pairs, so any number see the same."""
+
+    def mixed(number: tf.Tensor, changed: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        return mixed_up(*changed, share, _slab_seed(seed, number[0]) + 1)
+
+    changed = numbered.map(lambda number, slab: (number, change(number, slab)), num_parallel_calls=2)
+    return changed.batch(2).map(mixed).unbatch()
+
+
+def _replica_among(replica: tf.Tensor, part: Part) -> tf.Tensor:
+    return (replica >= part.first) & (replica < part.first + part.count)
+
+
+def _slab_seed(seed: int, number: tf.Tensor) -> tf.Tensor:
+    return tf.stack([tf.constant(seed, tf.int32), tf.cast(number, tf.int32)])
 
 
 def _weighted_files(converted: Sequence[tuple[SourceSettings, Path]]) -> list[tuple[list[str], float]]:

@@ -20,7 +20,7 @@ from training.evaluation import Network
 from training.loop import Figures, Look, Observer, run_rounds
 from training.network import build_network, fold_normalisation
 from training.optimiser import optimiser_of, precision
-from training.pipeline import training_batches
+from training.pipeline import Part, training_batches
 from training.portable_checkpoint import newest_portable, read_portable
 from training.serving_network import array_network
 from training.settings import RunSettings, SourceSettings
@@ -105,17 +105,12 @@ class Trainer:
         run_rounds(self, observer)
 
     def batches(self, round_number: int, shown: int) -> Iterator[Any]:
-        """Give the round's batches, each replica its part; every process reads the same stream and takes its own."""
+        """Give the round's batches, each replica its part; every process reads the same stream and changes its own."""
 
         def batches_of(context: tf.distribute.InputContext) -> tf.data.Dataset:
-            batches = training_batches(self.settings, self.converted, round_number).skip(shown)
-            local = self.replicas // context.num_input_pipelines
-            first = context.input_pipeline_id * local
-
-            def own_parts(*tensors: tf.Tensor) -> tuple[tf.Tensor, ...]:
-                return tuple(_parts(tensor, self.replicas)[first : first + local] for tensor in tensors)
-
-            own = batches if self.replicas == 1 else batches.map(own_parts).unbatch()
+            count = self.replicas // context.num_input_pipelines
+            part = Part(context.input_pipeline_id * count, count, self.replicas)
+            own = training_batches(self.settings, self.converted, round_number, shown=shown, part=part)
             # said to be endless, a batch needs no word with the other workers whether they have one too
             return own.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
@@ -239,11 +234,6 @@ class Trainer:
             return step
         values = self.strategy.experimental_distribute_values_from_function(lambda _context: tf.constant([step]))
         return int(self.strategy.gather(values, axis=0).numpy().min())
-
-
-def _parts(tensor: tf.Tensor, count: int) -> tf.Tensor:
-    shape = tf.shape(tensor)
-    return tf.reshape(tensor, tf.concat([[count, shape[0] // count], shape[1:]], axis=0))
 
 
 def _checkpoint_folder(folder: Path, strategy: tf.distribute.Strategy) -> Path:

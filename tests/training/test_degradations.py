@@ -10,7 +10,7 @@ from PIL import Image
 
 from training.augmentation import augmented
 from training.data_cli import data
-from training.degradations import elastic, kernel, streaks, thickness, window
+from training.degradations import kernel, streaks, thickness, window
 from training.preview import OFF, switched_on
 from training.settings import AugmentationSettings
 
@@ -33,18 +33,12 @@ def middle(hu):
 
 
 def test_elastic_bends_image_and_mask_alike(slab):
-    hu, blood = elastic(*slab, 2.0, SEED)
+    hu, blood = augmented(*slab, OFF.model_copy(update={"elastic_mm": 2.5}), (SIDE, SIDE), 1.25, SEED)
 
+    inner = slice(8, 40)  # beyond the edges is air
     assert not np.array_equal(blood.numpy(), slab[1].numpy())
-    np.testing.assert_allclose(middle(hu), 30 + 40 * blood.numpy(), atol=1e-3)
+    np.testing.assert_allclose(middle(hu)[:, inner, inner], (30 + 40 * blood.numpy())[:, inner, inner], atol=1e-3)
     assert 0.6 < blood.numpy().sum() / slab[1].numpy().sum() < 1.5
-
-
-def test_elastic_without_strength_changes_nothing(slab):
-    hu, blood = elastic(*slab, 0.0, SEED)
-
-    np.testing.assert_allclose(hu.numpy(), slab[0].numpy(), atol=1e-4)
-    np.testing.assert_allclose(blood.numpy(), slab[1].numpy(), atol=1e-5)
 
 
 def test_kernel_changes_edges_and_leaves_flat_tissue(slab):
