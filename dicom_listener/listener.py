@@ -37,7 +37,7 @@ from dicom_listener.recurring import RecurringLog
 from dicom_listener.senders import Senders
 from dicom_listener.tls import certificates_of, tls_context
 from triage.errors import ConfigError
-from triage.ledger import Ledger
+from triage.ledger import Ledger, SharedLedger
 from triage.ledger.commitments import Commitments
 from triage.ledger.intake import Intake
 from triage.settings import ListenerSettings, Settings
@@ -48,7 +48,6 @@ recurring = RecurringLog()
 WORKING_PARTS = (
     "accept",
     "door",
-    "recorder",
     "completer",
     "commitment",
     "alive",
@@ -98,6 +97,7 @@ class Listener:
         store.prepare()
         self._lock = _locked(self._folder / LOCK_FILE)
         self._ledger = Ledger(self._ledger_path)
+        self._recording = SharedLedger(self._ledger_path)
         try:
             self._start(store)
         except BaseException:
@@ -112,7 +112,7 @@ class Listener:
                  quarantined=recovered.orphans_quarantined)  # fmt: skip
         self._arrivals = Arrivals(gap_max_s=settings.quiet_period_s)
         self._senders = Senders(settings, token=make_token(self._folder))
-        self._recorder = Recorder(self._intake, store)
+        self._recorder = Recorder(Intake(self._recording))
         self._quarantine = QuarantineRoom(
             self._folder, max_bytes=settings.quarantine_max_bytes, max_objects=settings.quarantine_max_objects
         )
@@ -135,7 +135,6 @@ class Listener:
         self._register_gauges()
         self._open_health()
         self._door = self._open_door()
-        self._recorder.start()
         self._completer.start()
         self._commitment.start()
         self._inventory.start()
@@ -171,6 +170,7 @@ class Listener:
     def _close_files(self) -> None:
         if self._probes is not None:
             self._probes.stop()
+        self._recording.close()
         self._ledger.close()
         os.close(self._lock)
 

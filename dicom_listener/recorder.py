@@ -1,82 +1,88 @@
-"""Group commit: the instances of all associations share ledger commits, and their answers wait."""
+"""Group commit: the instances of all associations share ledger commits, and their answers wait.
+
+Whoever comes first commits, in its own thread, what is waiting by then; who comes meanwhile waits for the next turn. A
+lone association so never hands its rows to another thread and back, which costs more than the commit.
+"""
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 
-from dicom_listener.instance_store import InstanceStore
 from triage.errors import StoreError
 from triage.ledger.intake import Intake, Quarantined, Received, Registered
 
 BATCH_MAX = 256  # instances in one commit; more would only make the first of them wait
 
 
-class _Outcome:
-    """What one association waits for; a bare lock, as a Future costs more than the row."""
+class _Waiting:
+    """One row on its way, and what its association waits for; a bare lock, as a Future costs more than the row."""
 
-    __slots__ = ("_done", "_error", "_result")
+    __slots__ = ("_error", "_result", "_turn", "is_settled", "item")
 
-    def __init__(self) -> None:
-        self._done = threading.Lock()
-        self._done.acquire()
+    def __init__(self, item: Received | Quarantined) -> None:
+        self.item = item
+        self.is_settled = False
+        self._turn = threading.Lock()
+        self._turn.acquire()
         self._result: Registered | None = None
         self._error: StoreError | None = None
 
-    def end(self, result: Registered | None, error: StoreError | None = None) -> None:
-        """Let the association go on."""
+    def settle(self, result: Registered | None, error: StoreError | None = None) -> None:
+        """Note what became of it."""
         self._result, self._error = result, error
-        self._done.release()
+        self.is_settled = True
 
-    def wait(self) -> Registered | None:
-        """Wait for the end, and give what became of it.
+    def wake(self) -> None:
+        """Let its association go on: to its answer, or to commit."""
+        self._turn.release()
+
+    def wait(self) -> None:
+        """Wait to be woken."""
+        self._turn.acquire()
+
+    def outcome(self) -> Registered | None:
+        """Give what became of it.
 
         Raises:
             StoreError: the ledger took no row.
         """
-        with self._done:
-            if self._error is not None:
-                raise self._error
-            return self._result
-
-
-_Item = tuple[Received | Quarantined, _Outcome]
+        if self._error is not None:
+            raise self._error
+        return self._result
 
 
 class Recorder:
-    """One thread, with the one connection that writes, commits as many rows at a time as are waiting."""
+    """Commits as many rows at a time as are waiting.
 
-    def __init__(self, intake: Intake, store: InstanceStore) -> None:
+    Args:
+        intake: of a ledger that threads which take turns may share (`SharedLedger`).
+    """
+
+    def __init__(self, intake: Intake) -> None:
         self._intake = intake
-        self._store = store
-        self._waiting: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
-
-    def start(self) -> None:
-        """Begin to record."""
-        self._thread.start()
+        self._lock = threading.Lock()  # of what is below; never held while the disk is waited for
+        self._idle = threading.Condition(self._lock)
+        self._waiting: deque[_Waiting] = deque()
+        self._someone_commits = False
+        self._stopped = False
 
     def stop(self) -> None:
-        """Record what is waiting, then end."""
-        self._waiting.put(None)
-        self._thread.join()
+        """Wait until what is waiting has been recorded, and take no more."""
+        with self._lock:
+            self._stopped = True
+            self._idle.wait_for(lambda: not self._someone_commits)
 
     def record(self, received: Received) -> Registered:
-        """Wait until an instance whose file has its final name is durable and in the ledger.
-
-        The name is synced while the row is committed, as each costs a wait for the disk. A power cut between the two
-        leaves a row without file; the file lies synced in incoming/ then, and the next start puts it in its place.
+        """Wait until an instance, whose file is durable under its final name, is in the ledger.
 
         Raises:
             StoreError: the ledger took no row.
-            OSError: the file's name could not be made durable.
         """
-        outcome = _Outcome()
-        self._waiting.put((received, outcome))
-        self._store.sync_names([received.instance.path])
-        registered = outcome.wait()
+        registered = self._committed(received)
         if registered is None:
             raise StoreError("An instance was recorded as something else.")
         return registered
@@ -87,51 +93,65 @@ class Recorder:
         Raises:
             StoreError: the ledger took no row.
         """
-        outcome = _Outcome()
-        self._waiting.put((item, outcome))
-        outcome.wait()
+        self._committed(item)
 
-    def _run(self) -> None:
-        while (batch := self._next_batch()) is not None:
-            self._record([(item, outcome) for item, outcome in batch if isinstance(item, Received)])
-            self._quarantine([(item, outcome) for item, outcome in batch if isinstance(item, Quarantined)])
+    def _committed(self, item: Received | Quarantined) -> Registered | None:
+        mine = _Waiting(item)
+        with self._lock:
+            if self._stopped:
+                raise StoreError("The listener is ending: send it again.")
+            self._waiting.append(mine)
+            leads = not self._someone_commits
+            self._someone_commits = True
+        if not leads:
+            mine.wait()
+        if not mine.is_settled:  # it is first in the queue now
+            self._commit_waiting(mine)
+        return mine.outcome()
 
-    def _next_batch(self) -> list[_Item] | None:
-        first = self._waiting.get()
-        if first is None:
-            return None
-        batch = [first]
-        while len(batch) < BATCH_MAX:
-            try:
-                item = self._waiting.get_nowait()
-            except queue.Empty:
-                break
-            if item is None:
-                self._waiting.put(None)  # stop after this batch
-                break
-            batch.append(item)
-        return batch
+    def _commit_waiting(self, mine: _Waiting) -> None:
+        """Commit what is waiting, wake who waited for it, and hand on to who came meanwhile."""
+        with self._lock:
+            batch = list(islice(self._waiting, BATCH_MAX))
+        try:
+            self._record(batch)
+            self._quarantine(batch)
+        finally:
+            with self._lock:
+                for _ in batch:
+                    self._waiting.popleft()
+                next_leader = self._waiting[0] if self._waiting else None
+                self._someone_commits = next_leader is not None
+                self._idle.notify_all()
+            for waiting in batch:
+                if waiting is not mine:
+                    waiting.wake()
+            if next_leader is not None:
+                next_leader.wake()
 
-    def _record(self, batch: Sequence[tuple[Received, _Outcome]]) -> None:
-        if not batch:
+    def _record(self, batch: Sequence[_Waiting]) -> None:
+        received = [(waiting, waiting.item) for waiting in batch if isinstance(waiting.item, Received)]
+        if not received:
             return
         try:
-            results = self._intake.register([item for item, _ in batch], now=time.time())
+            results = self._intake.register([item for _, item in received], now=time.time())
         except Exception as error:  # noqa: BLE001 - whatever it is, every association that waits must be told
-            for _, outcome in batch:
-                outcome.end(None, _as_store_error(error))
+            for waiting, _ in received:
+                waiting.settle(None, _as_store_error(error))
             return
-        for (_, outcome), result in zip(batch, results, strict=True):
-            outcome.end(result)
+        for (waiting, _), result in zip(received, results, strict=True):
+            waiting.settle(result)
 
-    def _quarantine(self, batch: Sequence[tuple[Quarantined, _Outcome]]) -> None:
-        for item, outcome in batch:
+    def _quarantine(self, batch: Sequence[_Waiting]) -> None:
+        for waiting in batch:
+            if not isinstance(waiting.item, Quarantined):
+                continue
             try:
-                self._intake.quarantine(item)
+                self._intake.quarantine(waiting.item)
             except Exception as error:  # noqa: BLE001 - as above
-                outcome.end(None, _as_store_error(error))
+                waiting.settle(None, _as_store_error(error))
             else:
-                outcome.end(None)
+                waiting.settle(None)
 
 
 def _as_store_error(error: Exception) -> StoreError:

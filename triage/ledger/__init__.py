@@ -15,6 +15,6 @@
 SQL stands in this package and nowhere else.
 """
 
-from triage.ledger.connection import Ledger
+from triage.ledger.connection import Ledger, SharedLedger
 
-__all__ = ["Ledger"]
+__all__ = ["Ledger", "SharedLedger"]

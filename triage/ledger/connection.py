@@ -104,6 +104,29 @@ class Ledger:
             migrations.apply(db)
 
 
+class SharedLedger(Ledger):
+    """The ledger by one connection, for threads that take turns: their caller lets one at a time use it.
+
+    Args and errors as those of `Ledger`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._shared: Database | None = None
+        super().__init__(path)
+
+    @property
+    def db(self) -> Database:
+        """The connection of all threads."""
+        if self._shared is None:
+            self._shared = self._connect()
+        return self._shared
+
+    def close(self) -> None:
+        """Close the connection."""
+        super().close()
+        self._shared = None
+
+
 def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
     """Switch a new ledger to WAL; SQLite does not wait for others who do the same just now, so we do."""
     deadline = time.monotonic() + BUSY_TIMEOUT_S

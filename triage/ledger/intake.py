@@ -29,6 +29,15 @@ _ADD_INSTANCE = (
 )
 
 
+# the usual case in one statement: an image more of a study that is growing and that nobody has read
+_GROW_STUDY = (
+    "UPDATE studies SET instance_count = instance_count + ?, last_image_at = ?,"  # noqa: S608 - names of states
+    " change = (SELECT MAX(change) + 1 FROM studies)"
+    f" WHERE study_instance_uid = ? AND state = '{StudyState.RECEIVING.value}'"
+    f" AND reading_state <> '{ReadingState.READ.value}'"
+)
+
+
 class Registered(Enum):
     """What became of one received instance."""
 
@@ -188,6 +197,8 @@ def _grow_studies(db: Database, added: Sequence[Received], *, now: float) -> Non
 
 
 def _grow_study(db: Database, uid: str, added: Sequence[Received], *, now: float) -> None:
+    if db.execute(_GROW_STUDY, [len(added), added[-1].instance.received_at, uid]).rowcount:
+        return
     row = db.execute(
         "SELECT state, revision, fence, instance_count, reading_state FROM studies WHERE study_instance_uid = ?", [uid]
     ).fetchone()
