@@ -8,6 +8,7 @@ from typing import BinaryIO
 from blake3 import blake3
 
 from dicom_listener.disk import Bytes
+from dicom_listener.file_buffer import FileBuffer
 from dicom_listener.instance_store import InstanceStore
 
 SPILL_BYTES = 16 * 1024 * 1024  # larger data sets go to disk as they come; a CT slice has 0.5 MB
@@ -23,17 +24,18 @@ class IncomingData:
 
     Args:
         store: where a large one is spilled to.
-        file_header: what a spilled file begins with, see `part10.file_header`.
+        file_header: what the file begins with, see `part10.file_header`.
         limit_bytes: of one data set.
     """
 
     def __init__(self, store: InstanceStore, file_header: bytes, *, limit_bytes: int) -> None:
         self._store = store
         self._limit_bytes = limit_bytes
-        self._memory = bytearray()
+        self._buffer: FileBuffer | None = store.buffers.take()
+        self._buffer.append(file_header)
+        self._data_start = len(file_header)
         self._file: BinaryIO | None = None
         self._hash = blake3()
-        self.file_header = file_header
         self.size = 0
         self.spilled: Path | None = None
 
@@ -48,17 +50,17 @@ class IncomingData:
         if self.size > self._limit_bytes:
             raise TooLarge
         self._hash.update(part)
-        if self._file is None:
-            self._memory += part
-            if self.size > SPILL_BYTES:
-                self._spill()
+        if self._file is not None:
+            self._file.write(part)
             return
-        self._file.write(part)
+        self._in_memory.append(part)
+        if self.size > SPILL_BYTES:
+            self._spill()
 
     @property
     def head(self) -> Bytes:
         """The data set, or the beginning of a spilled one."""
-        return self._memory
+        return self._in_memory.content()[self._data_start :]
 
     def blake3(self) -> str:
         """Give the hash of the data set, hex."""
@@ -71,7 +73,7 @@ class IncomingData:
             OSError: nothing is left of it.
         """
         if self._file is None or self.spilled is None:
-            self._store.keep([self.file_header, self._memory], path)
+            self._store.keep(self._in_memory.content(), path)
             return
         self._file.close()
         self._store.keep_spilled(self.spilled, path)
@@ -80,22 +82,32 @@ class IncomingData:
     def quarantine(self) -> Path:
         """Put the data set where an administrator finds it, a spilled one behind its file header; give the path."""
         if self._file is None or self.spilled is None:
-            return self._store.quarantine([self._memory], self.blake3())
+            return self._store.quarantine(self.head, self.blake3())
         self._file.close()
         path = self._store.quarantine_spilled(self.spilled, self.blake3())
         self.spilled = None
         return path
 
     def discard(self) -> None:
-        """Leave nothing behind; does no harm after `keep`."""
+        """Leave nothing behind, and nothing of it readable; does no harm after `keep`."""
         if self._file is not None:
             self._file.close()
         if self.spilled is not None:
             self._store.remove(self.spilled)
             self.spilled = None
+        if self._buffer is not None:
+            self._store.buffers.give_back(self._buffer)
+            self._buffer = None
+
+    @property
+    def _in_memory(self) -> FileBuffer:
+        if self._buffer is None:
+            raise ValueError("This data set was discarded; nothing of it can be read or added.")
+        return self._buffer
 
     def _spill(self) -> None:
         self.spilled, self._file = self._store.open_spill()
-        self._file.write(self.file_header)
-        self._file.write(self._memory)
-        del self._memory[HEAD_BYTES:]
+        content = self._in_memory.content()
+        self._file.write(content)
+        self._buffer = FileBuffer()
+        self._buffer.append(content[: self._data_start + HEAD_BYTES])

@@ -14,11 +14,12 @@ import hashlib
 import itertools
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
 from dicom_listener.disk import Bytes, Disk
+from dicom_listener.file_buffer import FileBuffers
 
 INCOMING = Path("incoming")
 INSTANCES = Path("instances")
@@ -43,10 +44,14 @@ class InstanceStore:
     Args:
         folder: on a local disk; `incoming/` must be on the same file system as the rest, for renames.
         disk: the file operations.
+
+    Attributes:
+        buffers: memory in which files are put together.
     """
 
     def __init__(self, folder: Path, disk: Disk) -> None:
         self.folder = folder
+        self.buffers = FileBuffers()
         self._disk = disk
         self._incoming = folder / INCOMING
         self._numbers = itertools.count(1)
@@ -63,7 +68,7 @@ class InstanceStore:
             self._disk.make_folder(self.folder / part)
         self._disk.sync_folder(self.folder)
 
-    def keep(self, parts: Sequence[Bytes], path: Path) -> None:
+    def keep(self, content: Bytes, path: Path) -> None:
         """Write a file under its final name; `sync_names` makes the name durable.
 
         Raises:
@@ -71,7 +76,7 @@ class InstanceStore:
         """
         temporary = self._temporary()
         try:
-            self._disk.write(temporary, parts)
+            self._disk.write(temporary, content)
         except OSError:
             self._disk.remove(temporary)
             raise
@@ -104,11 +109,11 @@ class InstanceStore:
         for folder in {(self.folder / path).parent for path in paths}:
             self._disk.sync_folder(folder)
 
-    def quarantine(self, parts: Sequence[Bytes], blake3: str) -> Path:
+    def quarantine(self, content: Bytes, blake3: str) -> Path:
         """Keep data that is no instance, once for the same content; give its path below the storage folder."""
         path = quarantine_path(blake3)
         if not (self.folder / path).exists():
-            self.keep(parts, path)
+            self.keep(content, path)
             self.sync_names([path])
         return path
 

@@ -94,7 +94,7 @@ class Probes:
                 faults.append(f"{free} bytes free, fewer than listener.min_free_bytes ({least})")
             probe = self._folder / INCOMING / f"{os.getpid()}-probe.part"
             try:
-                self._disk.write(probe, [b"ready?"])
+                self._disk.write(probe, b"ready?")
             finally:
                 self._disk.remove(probe)
         except OSError as error:

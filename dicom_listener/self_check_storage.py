@@ -51,7 +51,7 @@ def _try_writing(folder: Path, disk: Disk) -> float:
     final = folder / QUARANTINE / f"{os.getpid()}-check.tmp"
     began_at = time.perf_counter()
     try:
-        disk.write(temporary, [bytes(524288)])
+        disk.write(temporary, bytes(524288))
         disk.rename(temporary, final)
         disk.sync_folder(final.parent)
         return time.perf_counter() - began_at

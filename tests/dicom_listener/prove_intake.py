@@ -67,13 +67,11 @@ class FaultyDisk(Disk):
         self._count = 0
         self._lock = threading.Lock()
 
-    def write(self, path: Path, parts: Sequence[Bytes]) -> None:
-        content = b"".join(parts)
-
+    def write(self, path: Path, content: Bytes) -> None:
         def torn() -> None:  # what a disk that fills up, or a kill in the middle, leaves
             path.write_bytes(content[: len(content) // 2])
 
-        self._step("write", lambda: super(FaultyDisk, self).write(path, parts), halfway=torn)
+        self._step("write", lambda: super(FaultyDisk, self).write(path, content), halfway=torn)
 
     def rename(self, source: Path, target: Path) -> None:
         self._step("rename", lambda: super(FaultyDisk, self).rename(source, target))

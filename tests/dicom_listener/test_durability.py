@@ -35,11 +35,11 @@ class FailingDisk(Disk):
                 if self.after < 0:
                     raise OSError(self.error, os.strerror(self.error))
 
-    def write(self, path: Path, parts: Sequence[Bytes]) -> None:
+    def write(self, path: Path, content: Bytes) -> None:
         if self.step == "write" and self.after <= 0:
-            path.write_bytes(b"".join(parts)[:1000])  # a full disk leaves a torn file behind
+            path.write_bytes(bytes(content[:1000]))  # a full disk leaves a torn file behind
         self._maybe_fail("write")
-        super().write(path, parts)
+        super().write(path, content)
 
     def rename(self, source: Path, target: Path) -> None:
         self._maybe_fail("rename")

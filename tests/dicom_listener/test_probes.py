@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -26,10 +26,10 @@ class SwitchedDisk(Disk):
     failing = False
     free = 10**12
 
-    def write(self, path: Path, parts: Sequence[Bytes]) -> None:
+    def write(self, path: Path, content: Bytes) -> None:
         if self.failing:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        super().write(path, parts)
+        super().write(path, content)
 
     def free_bytes(self, folder: Path) -> int:
         return self.free

@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +107,11 @@ class OddDisk(Disk):
     def __init__(self, *, seconds: float = 0, free: int = 10**12, error: int = 0) -> None:
         self.seconds, self.free, self.error = seconds, free, error
 
-    def write(self, path: Path, parts: Sequence[Bytes]) -> None:
+    def write(self, path: Path, content: Bytes) -> None:
         if self.error:
             raise OSError(self.error, os.strerror(self.error))
         time.sleep(self.seconds)
-        super().write(path, parts)
+        super().write(path, content)
 
     def free_bytes(self, folder: Path) -> int:
         return self.free
