@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from pynetdicom.presentation import PresentationContext, build_context
+from pydicom.uid import UID
+from pynetdicom.presentation import PresentationContext
 from pynetdicom.service_class import ServiceClass, StorageServiceClass
 from pynetdicom.sop_class import uid_to_service_class
 
+from dicom_listener.proposals import context_of
 from dicom_listener.uids import checked_uid
 
 VERIFICATION = "1.2.840.10008.1.1"
@@ -25,12 +27,12 @@ def supported_contexts(requested: Iterable[PresentationContext]) -> list[Present
     Made for each association from its own proposals: it is a hundred times faster than copying every storage class
     with every transfer syntax, and takes private ones by the same rule.
     """
-    syntaxes: dict[str, list[str]] = {}
+    syntaxes: dict[UID, list[UID]] = {}
     for context in requested:
-        abstract = str(context.abstract_syntax)
-        if is_taken(abstract):
-            syntaxes.setdefault(abstract, []).extend(str(syntax) for syntax in context.transfer_syntax)
-    return [build_context(abstract, preferred(offered)) for abstract, offered in syntaxes.items()]
+        abstract = context.abstract_syntax
+        if abstract is not None and is_taken(abstract):
+            syntaxes.setdefault(abstract, []).extend(context.transfer_syntax)
+    return [context_of(abstract, preferred(offered)) for abstract, offered in syntaxes.items()]
 
 
 def is_taken(abstract_syntax: str) -> bool:
@@ -48,7 +50,7 @@ def is_storage(sop_class_uid: str) -> bool:
     return issubclass(service, StorageServiceClass)
 
 
-def preferred(offered: Sequence[str]) -> list[str]:
+def preferred(offered: Sequence[UID]) -> list[UID]:
     """Order transfer syntaxes: uncompressed little endian first, then as the sender likes it."""
     unique = list(dict.fromkeys(offered))
     return sorted(unique, key=lambda syntax: FIRST_CHOICE.index(syntax) if syntax in FIRST_CHOICE else 2)

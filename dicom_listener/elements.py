@@ -90,6 +90,9 @@ class _Walk:
         picked: dict[int, bytes] = {}
         position = 0
         while position < self._end:
+            position = self._pick_short(position, wanted, picked)
+            if position >= self._end:
+                break
             if self._cut_off(position, 0, 12 if self._explicit else 8):
                 break
             tag, start, length = self.element(position)
@@ -102,6 +105,26 @@ class _Walk:
             if tag in wanted and position <= self._end:
                 picked[tag] = bytes(self._data[start:position])
         return picked
+
+    def _pick_short(self, position: int, wanted: Container[int], picked: dict[int, bytes]) -> int:
+        """Pick from the elements of explicit VR with a short length, which most are, that are whole and at hand.
+
+        Returns:
+            The position of the first other element, or the end.
+        """
+        if not self._explicit:
+            return position
+        data, end, read, last = self._data, self._end, self._tag_vr_length, self._end - 8
+        while position <= last:
+            group, element, vr, length = read(data, position)
+            following = position + 8 + length
+            if vr not in SHORT_VRS or following > end:
+                break
+            tag = group << 16 | element
+            if tag in wanted:
+                picked[tag] = bytes(data[position + 8 : following])
+            position = following
+        return position
 
     def _cut_off(self, position: int, tag: int, header_bytes: int) -> bool:
         """Whether the element's head lies beyond what is at hand; a whole data set that ends there is cut short."""

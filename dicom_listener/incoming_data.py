@@ -37,7 +37,7 @@ class IncomingData:
         self._file: BinaryIO | None = None
         self._hash = blake3()
         self.size = 0
-        self.spilled: Path | None = None
+        self.spilled: str | None = None
 
     def append(self, part: Bytes) -> None:
         """Add the next part.

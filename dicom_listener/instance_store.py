@@ -14,7 +14,6 @@ import hashlib
 import itertools
 import os
 import threading
-from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -69,10 +68,10 @@ class InstanceStore:
         self._disk.sync_folder(self.folder)
 
     def keep(self, content: Bytes, path: Path) -> None:
-        """Write a file under its final name; `sync_names` makes the name durable.
+        """Write a file, and wait until it is on the disk under its final name.
 
         Raises:
-            OSError: nothing is left of it.
+            OSError: it was not written, or not given its name, and nothing is left of it; or the name is not durable.
         """
         temporary = self._temporary()
         try:
@@ -82,16 +81,16 @@ class InstanceStore:
             raise
         self._name(temporary, path)
 
-    def open_spill(self) -> tuple[Path, BinaryIO]:
+    def open_spill(self) -> tuple[str, BinaryIO]:
         """Open a temporary file for a data set that is too large for memory; `keep_spilled` or `remove` it."""
         temporary = self._temporary()
         return temporary, self._disk.open(temporary)
 
-    def keep_spilled(self, temporary: Path, path: Path) -> None:
-        """Put a temporary file under its final name; `sync_names` makes the name durable.
+    def keep_spilled(self, temporary: str, path: Path) -> None:
+        """Wait until a temporary file is on the disk under its final name.
 
         Raises:
-            OSError: nothing is left of it.
+            OSError: as by `keep`.
         """
         try:
             self._disk.sync_file(temporary)
@@ -100,39 +99,32 @@ class InstanceStore:
             raise
         self._name(temporary, path)
 
-    def remove(self, temporary: Path) -> None:
+    def remove(self, temporary: str) -> None:
         """Remove a temporary file."""
         self._disk.remove(temporary)
-
-    def sync_names(self, paths: Iterable[Path]) -> None:
-        """Wait until the names of these files are on the disk: once a folder, however many files."""
-        for folder in {(self.folder / path).parent for path in paths}:
-            self._disk.sync_folder(folder)
 
     def quarantine(self, content: Bytes, blake3: str) -> Path:
         """Keep data that is no instance, once for the same content; give its path below the storage folder."""
         path = quarantine_path(blake3)
         if not (self.folder / path).exists():
             self.keep(content, path)
-            self.sync_names([path])
         return path
 
-    def quarantine_spilled(self, temporary: Path, blake3: str) -> Path:
+    def quarantine_spilled(self, temporary: str, blake3: str) -> Path:
         """Keep a temporary file that is no instance; give its path below the storage folder."""
         path = quarantine_path(blake3)
         self.keep_spilled(temporary, path)
-        self.sync_names([path])
         return path
 
     def free_bytes(self) -> int:
         """Give how much may still be written."""
         return self._disk.free_bytes(self.folder)
 
-    def _temporary(self) -> Path:
-        return self._incoming / f"{os.getpid()}-{next(self._numbers)}.part"
+    def _temporary(self) -> str:
+        return f"{self._incoming}/{os.getpid()}-{next(self._numbers)}.part"
 
-    def _name(self, temporary: Path, path: Path) -> None:
-        target = self.folder / path
+    def _name(self, temporary: str, path: Path) -> None:
+        target = f"{self.folder}/{path}"  # text, as joining Paths costs more than renaming
         try:
             try:
                 # rename last: a half-written file must never look like an instance
@@ -143,6 +135,8 @@ class InstanceStore:
         except OSError:
             self._disk.remove(temporary)
             raise
+        # a file that has its name stays: the same content may have been kept, and acknowledged, before
+        self._disk.sync_folder(target.rpartition("/")[0])
 
     def _make_folders(self, folder: Path) -> None:
         """Make missing folders one by one, each durable in its parent before anything is put into it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -51,12 +52,11 @@ class Metrics:
 
     def stored(self, status: int, size_bytes: int, seconds: float) -> None:
         """Count one C-STORE and the time to its answer."""
-        self.count("ich_listener_instances_total", status=f"0x{status:04X}")
-        if status == 0:
-            self.count("ich_listener_bytes_total", size_bytes)
         with self._lock:
-            place = next((index for index, bound in enumerate(LATENCY_BOUNDS_S) if seconds <= bound), -1)
-            self._buckets[place] += 1
+            self._counters["ich_listener_instances_total"].values[("status", f"0x{status:04X}"),] += 1
+            if status == 0:
+                self._counters["ich_listener_bytes_total"].values[()] += size_bytes
+            self._buckets[bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
             self._seconds += seconds
 
     def exposition(self) -> str:

@@ -174,8 +174,7 @@ class Receiver:
         )
         # before the row: the study must not be judged complete between its last row and this note
         self._arrivals.image(header.study_instance_uid, association=request.association, now=instance.received_at)
-        data.keep(path)
-        self._store.sync_names([path])  # before the row: whatever the ledger names is on the disk
+        data.keep(path)  # before the row: whatever the ledger names is on the disk
         result = self._recorder.record(
             Received(instance, header.patient, self._senders.of(request.calling_ae_title).priority)
         )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from pydicom.charset import decode_bytes, python_encoding
 
 ESCAPE = 0x1B
+REMEMBERED_BYTES = 64  # the images of a study share most of their texts
 _DELIMITERS = {0x0D, 0x0A, 0x09, 0x0C, 0x5C, 0x5E, 0x3D}  # PS3.5 6.1.2.5.3: these return to the first character set
 _CONTROLS = dict.fromkeys([*range(0x20), 0x7F, *range(0x80, 0xA0)])
 
@@ -18,6 +20,12 @@ def text_of(value: bytes, character_set: bytes = b"") -> str:
         value: of VR PN, LO, SH or the like, with its padding.
         character_set: value of (0008,0005), empty if absent.
     """
+    if len(value) + len(character_set) <= REMEMBERED_BYTES:
+        return _remembered(value, character_set)
+    return _decoded(value, character_set)
+
+
+def _decoded(value: bytes, character_set: bytes) -> str:
     if value.isascii() and ESCAPE not in value:
         return _clean(value.decode("ascii"))
     encodings = _encodings(character_set)
@@ -60,3 +68,6 @@ def _guessed(value: bytes) -> str:
 def _clean(text: str) -> str:
     """Drop padding and control characters, which a page or a log must never be given."""
     return text.rstrip("\0 ").translate(_CONTROLS).strip()
+
+
+_remembered = lru_cache(maxsize=512)(_decoded)

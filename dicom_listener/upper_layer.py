@@ -20,11 +20,13 @@ from pynetdicom.dul import DULServiceProvider
 from dicom_listener.incoming_bytes import IncomingBytes, PeerGone, limit_calls
 from dicom_listener.messages import MessageReader
 from dicom_listener.pdu import P_DATA_TF, ProtocolError, data_values
+from dicom_listener.proposals import AssociationRequest
 from dicom_listener.recurring import RecurringLog
 
 ASSOCIATE_BYTES_MAX = 1024 * 1024  # 128 contexts with 45 transfer syntaxes each have 0.3 MB
 PDU_BYTES_MAX = 1024 * 1024  # of P-DATA-TF: some senders pass over the maximum that was negotiated, by a little
 SMALL_PDU_BYTES_MAX = 1024  # release and abort have 4
+A_ASSOCIATE_RQ = 1
 LENGTH_MAX = {1: ASSOCIATE_BYTES_MAX, 4: PDU_BYTES_MAX, 5: SMALL_PDU_BYTES_MAX, 6: SMALL_PDU_BYTES_MAX,
               7: SMALL_PDU_BYTES_MAX, 2: ASSOCIATE_BYTES_MAX, 3: SMALL_PDU_BYTES_MAX}  # fmt: skip
 PDU_HEAD = struct.Struct(">BBL")
@@ -37,6 +39,7 @@ AWAITING_CLOSE = "Sta13"
 AWAITING_REQUEST = "Sta2"
 CONNECTION_CLOSED = "Evt17"
 INVALID_PDU = "Evt19"
+ASSOCIATION_REQUESTED = "Evt6"
 ARTIM_EXPIRED = "Evt18"
 
 recurring = RecurringLog()
@@ -204,15 +207,23 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         return max(0.0, min(POLL_MAX_S, self.artim_timer.remaining if running else POLL_MAX_S))
 
     def _read_pdu_data(self) -> None:
-        """Read one PDU; a C-STORE is done with when this returns, everything else is an event for pynetdicom."""
+        """Read one PDU, and those that end its message; a C-STORE is done with then, all else is pynetdicom's event."""
         try:
             self._read_pdu()
+            while self._reader.inside_message and self._is_undisturbed:
+                self._idle_timer.restart()
+                self._read_pdu()
         except PeerGone:
             if not self._abort_asked:  # else the peer is still there, and is told at the next turn
                 self.event_queue.put(CONNECTION_CLOSED)
         except ProtocolError as error:
             recurring.warning("protocol_error", association=self.assoc.number, reason=str(error))
             self.event_queue.put(INVALID_PDU)
+
+    @property
+    def _is_undisturbed(self) -> bool:
+        """Whether nothing else is to be done first."""
+        return not (self._abort_asked or self.event_queue.queue or self.to_provider_queue.queue)
 
     def _read_pdu(self) -> None:
         kind, _, length = PDU_HEAD.unpack(self._receive(6))
@@ -225,11 +236,18 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
             self._read_data(body)
             return
         try:
-            pdu, event = self._decode_pdu(bytearray(PDU_HEAD.pack(kind, 0, length) + body))
+            pdu, event = self._decode_pdu(PDU_HEAD.pack(kind, 0, length) + body)
         except Exception as error:
             raise ProtocolError(f"a PDU of type {kind} that cannot be decoded") from error
         self._recv_pdu.put(pdu)
         self.event_queue.put(event)
+
+    def _decode_pdu(self, bytestream: bytes) -> tuple[Any, str]:
+        if bytestream[0] != A_ASSOCIATE_RQ:
+            return super()._decode_pdu(bytestream)  # type: ignore[no-any-return]
+        request = AssociationRequest()
+        request.decode(bytestream)
+        return request, ASSOCIATION_REQUESTED
 
     def _read_data(self, body: memoryview) -> None:
         if self.state_machine.current_state != READY_TO_TRANSFER:

@@ -28,7 +28,7 @@ import structlog
 from blake3 import blake3
 from pydicom.dataset import Dataset
 
-from dicom_listener.disk import Bytes, Disk
+from dicom_listener.disk import Bytes, Disk, Place
 from dicom_listener.instance_store import INCOMING, INSTANCES
 from dicom_listener.listener import Listener
 from dicom_listener.part10 import split_file
@@ -67,19 +67,19 @@ class FaultyDisk(Disk):
         self._count = 0
         self._lock = threading.Lock()
 
-    def write(self, path: Path, content: Bytes) -> None:
+    def write(self, path: Place, content: Bytes) -> None:
         def torn() -> None:  # what a disk that fills up, or a kill in the middle, leaves
-            path.write_bytes(content[: len(content) // 2])
+            Path(path).write_bytes(content[: len(content) // 2])
 
         self._step("write", lambda: super(FaultyDisk, self).write(path, content), halfway=torn)
 
-    def rename(self, source: Path, target: Path) -> None:
+    def rename(self, source: Place, target: Place) -> None:
         self._step("rename", lambda: super(FaultyDisk, self).rename(source, target))
 
-    def sync_folder(self, folder: Path) -> None:
+    def sync_folder(self, folder: Place) -> None:
         self._step("sync_folder", lambda: super(FaultyDisk, self).sync_folder(folder))
 
-    def make_folder(self, folder: Path) -> bool:
+    def make_folder(self, folder: Place) -> bool:
         return self._step("make_folder", lambda: super(FaultyDisk, self).make_folder(folder))
 
     def _step(self, step: str, act: Callable[[], Result], *, halfway: Callable[[], None] | None = None) -> Result:

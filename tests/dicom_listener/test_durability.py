@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_listener.disk import Bytes, Disk
+from dicom_listener.disk import Bytes, Disk, Place
 from dicom_listener.part10 import split_file
 from tests.builders import ct_series, encoded
 from tests.dicom_listener.conftest import SUCCESS, ListenProcess, association, ledger_of, push, queued, running
@@ -35,21 +35,21 @@ class FailingDisk(Disk):
                 if self.after < 0:
                     raise OSError(self.error, os.strerror(self.error))
 
-    def write(self, path: Path, content: Bytes) -> None:
+    def write(self, path: Place, content: Bytes) -> None:
         if self.step == "write" and self.after <= 0:
-            path.write_bytes(bytes(content[:1000]))  # a full disk leaves a torn file behind
+            Path(path).write_bytes(bytes(content[:1000]))  # a full disk leaves a torn file behind
         self._maybe_fail("write")
         super().write(path, content)
 
-    def rename(self, source: Path, target: Path) -> None:
+    def rename(self, source: Place, target: Place) -> None:
         self._maybe_fail("rename")
         super().rename(source, target)
 
-    def sync_folder(self, folder: Path) -> None:
+    def sync_folder(self, folder: Place) -> None:
         self._maybe_fail("sync_folder")
         super().sync_folder(folder)
 
-    def free_bytes(self, folder: Path) -> int:
+    def free_bytes(self, folder: Place) -> int:
         return 10_000_000 if self.step == "low" else super().free_bytes(folder)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_listener.disk import Bytes, Disk
+from dicom_listener.disk import Bytes, Disk, Place
 from tests.builders import ct_series
 from tests.dicom_listener.conftest import Running, association, push, running
 from tests.dicom_listener.raw_scu import store
@@ -26,12 +26,12 @@ class SwitchedDisk(Disk):
     failing = False
     free = 10**12
 
-    def write(self, path: Path, content: Bytes) -> None:
+    def write(self, path: Place, content: Bytes) -> None:
         if self.failing:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         super().write(path, content)
 
-    def free_bytes(self, folder: Path) -> int:
+    def free_bytes(self, folder: Place) -> int:
         return self.free
 
 

@@ -6,10 +6,12 @@ import inspect
 
 import pytest
 from pynetdicom import acse, association, dimse, dul, fsm, presentation, sop_class, transport
-from pynetdicom.pdu_primitives import P_DATA
+from pynetdicom.pdu import A_ASSOCIATE_RQ
+from pynetdicom.pdu_primitives import A_ASSOCIATE, P_DATA, MaximumLengthNotification
 from pynetdicom.timer import Timer
 
 from dicom_listener import upper_layer
+from dicom_listener.proposals import AssociationRequest
 
 
 @pytest.mark.parametrize(
@@ -21,6 +23,7 @@ from dicom_listener import upper_layer
         (upper_layer.CONNECTION_CLOSED, upper_layer.AWAITING_CLOSE, "AR-5"),
         (upper_layer.ARTIM_EXPIRED, upper_layer.AWAITING_REQUEST, "AA-2"),
         (upper_layer.ARTIM_EXPIRED, upper_layer.AWAITING_CLOSE, "AA-2"),
+        (upper_layer.ASSOCIATION_REQUESTED, upper_layer.AWAITING_REQUEST, "AE-6"),
         ("Evt12", upper_layer.READY_TO_TRANSFER, "AR-2"),
         ("Evt16", upper_layer.READY_TO_TRANSFER, "AA-3"),
     ],
@@ -104,3 +107,43 @@ def test_timer_tells_whether_it_runs() -> None:
     assert timer._end_time is None
     timer.stop()
     assert timer._end_time is not None
+
+
+def encoded_request() -> bytes:
+    request = A_ASSOCIATE()
+    request.application_context_name = "1.2.840.10008.3.1.1.1"
+    request.calling_ae_title, request.called_ae_title = "PACS", "ICHTRIAGE"
+    request.presentation_context_definition_list = [
+        presentation.build_context(sop_class.CTImageStorage, ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"]),
+        presentation.build_context("1.2.3.4.5", ["1.2.840.10008.1.2", "1.2.840.113619.5.2"]),
+    ]
+    for number, context in enumerate(request.presentation_context_definition_list):
+        context.context_id = 2 * number + 1
+    longest = MaximumLengthNotification()
+    longest.maximum_length_received = 16382
+    request.user_information = [longest]
+    pdu = A_ASSOCIATE_RQ()
+    pdu.from_primitive(request)
+    return bytes(pdu.encode())
+
+
+def test_association_request_is_read_as_pynetdicom_reads_it() -> None:
+    theirs, ours = A_ASSOCIATE_RQ(), AssociationRequest()
+    theirs.decode(encoded_request())
+    ours.decode(encoded_request())
+
+    expected, found = theirs.to_primitive(), ours.to_primitive()
+
+    assert found.presentation_context_definition_list == expected.presentation_context_definition_list
+    assert len(found.presentation_context_definition_list) == 2
+    assert (found.calling_ae_title, found.called_ae_title) == ("PACS", "ICHTRIAGE")
+    assert [type(item) for item in found.user_information] == [MaximumLengthNotification]
+
+
+def test_association_request_with_lengths_that_lie_is_refused() -> None:
+    whole = encoded_request()
+    start = whole.index(b"\x20\x00", 74)
+
+    for end in (start + 2, start + 10, len(whole) - 3):
+        with pytest.raises(ValueError, match=r"an item of|ends inside"):
+            AssociationRequest().decode(whole[:end])

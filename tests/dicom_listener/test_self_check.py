@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from dicom_listener.checks import Check, Grade
 from dicom_listener.cli import listen
-from dicom_listener.disk import Bytes, Disk
+from dicom_listener.disk import Bytes, Disk, Place
 from dicom_listener.self_check import has_fault, self_check
 from dicom_listener.user_identity import PasscodeHash
 from tests.builders import ct_series
@@ -107,13 +107,13 @@ class OddDisk(Disk):
     def __init__(self, *, seconds: float = 0, free: int = 10**12, error: int = 0) -> None:
         self.seconds, self.free, self.error = seconds, free, error
 
-    def write(self, path: Path, content: Bytes) -> None:
+    def write(self, path: Place, content: Bytes) -> None:
         if self.error:
             raise OSError(self.error, os.strerror(self.error))
         time.sleep(self.seconds)
         super().write(path, content)
 
-    def free_bytes(self, folder: Path) -> int:
+    def free_bytes(self, folder: Place) -> int:
         return self.free
 
 
