@@ -146,7 +146,9 @@ class TriageAssociation(Association):  # type: ignore[misc]
     def _has_ended(self) -> bool:
         """Whether the association is over; answers a release, and aborts a silent peer."""
         if self.is_established and self.acse.is_release_requested():
+            self._wake.clear()
             self.acse.send_release(is_response=True)
+            self._wake.wait(LOOK_EVERY_S)  # until it is sent: what follows would keep Python's lock from who sends it
             self.is_released, self.is_established = True, False
             self._note_end()  # not when the peer has closed: completion waits for it
             evt.trigger(self, evt.EVT_RELEASED, {})
