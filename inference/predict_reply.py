@@ -12,6 +12,7 @@ from inference import wire
 from inference.serving_messages import serving_message
 from triage.errors import ServingError
 
+BITS_OF_1 = np.float32(1).view(np.uint32)
 PROBABILITY_SLACK = 1e-6  # float32 arithmetic may step over 0 and 1 by this much
 
 
@@ -85,10 +86,18 @@ def _message_output(raw: bytes, name: str) -> npt.NDArray[np.float32]:
     return content.reshape(shape).astype(np.float32, copy=False)
 
 
+def _within_0_and_1(maps: npt.NDArray[np.float32]) -> bool:
+    """Tell in one pass whether all are from 0 to 1: the bits of such numbers, as integers, have their order.
+
+    The sign is the highest bit, and NaN and infinity have the highest exponent, so none of them comes below 1.
+    """
+    return bool(np.ascontiguousarray(maps).view(np.uint32).max() <= BITS_OF_1)
+
+
 def _checked_maps(maps: npt.NDArray[np.float32], expected: tuple[int, ...]) -> npt.NDArray[np.float32]:
     if maps.shape != expected:
         raise ServingError(f"the endpoint gave maps of shape {maps.shape}; expected {expected}")
-    if maps.size == 0:
+    if maps.size == 0 or _within_0_and_1(maps):
         return maps
     lowest, highest = float(maps.min()), float(maps.max())  # NaN comes through both
     if not (lowest >= -PROBABILITY_SLACK and highest <= 1 + PROBABILITY_SLACK):
