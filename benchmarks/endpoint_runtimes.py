@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,13 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.turns import in_turns, took_s
+from benchmarks.turns import Median, in_turns, median, took_s
 
 ENVIRONMENT = Path("build/bench-venv-runtimes")
 RUNTIMES = ("openvino", "onnxruntime")
-PAUSE_S = (
-    0.1  # threads of one runtime look for work for a while after a run; the next one shall not share cores with them
-)
 
 HeadCall = Callable[[], Any]
 
@@ -45,9 +41,9 @@ class Compared:
     largest_difference: float
 
     @property
-    def ratio(self) -> float:
-        """Our time over theirs, median of the turns."""
-        return statistics.median(ours / theirs for ours, theirs in zip(self.ours_s, self.theirs_s, strict=True))
+    def ratio(self) -> Median:
+        """Our time over theirs, by turns."""
+        return median([ours / theirs for ours, theirs in zip(self.ours_s, self.theirs_s, strict=True)])
 
 
 class OtherRuntime:
