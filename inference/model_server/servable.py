@@ -19,7 +19,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from inference.model_server.batch_scheduler import BatchScheduler
 from inference.model_server.batched_run import BatchedRun
 from inference.model_server.metrics import Metrics
-from inference.model_server.session_run import Array, Run, session_run
+from inference.model_server.session_run import Array, RankedRun, Run, session_run
 from inference.model_server.statuses import CODES, StatusError, invalid_argument, not_found
 from inference.serving_messages import serving_message
 
@@ -109,7 +109,7 @@ def load_servable(path: Path, threads: SessionThreads) -> Servable:
         raise StatusError(CODES[error.error_code], error.message) from error
     except Exception as error:
         raise invalid_argument(f"{type(error).__name__}: {error}") from error
-    return Servable(session, meta_graph, session_run(session))
+    return Servable(session, meta_graph, RankedRun(session_run(session), meta_graph))
 
 
 def read_meta_graph(path: Path) -> Any:

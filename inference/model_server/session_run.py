@@ -3,11 +3,12 @@
 `Session.run` casts double to float and refuses shapes that differ from the declared ones; TF Serving does neither.
 `DirectRun` calls the C session below it. That entry is only half public, so it is used where it is present and
 `PublicRun` stands in elsewhere, with a type check of its own; `tests/inference/test_session_run.py` holds both to the
-same answers on the pinned TensorFlow.
+same answers on the pinned TensorFlow. `RankedRun` keeps from either what would end the process.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -21,6 +22,8 @@ Array = npt.NDArray[Any]
 
 # TensorFlow's C++ names types by C's words, its Python by their bits.
 C_TYPE_NAMES = {"float16": "half", "float32": "float", "float64": "double"}
+
+AXIS_OPERATIONS = ("Conv", "Pool", "FusedBatchNorm")  # parts of the names of operations that look for axes
 
 
 class Run(Protocol):
@@ -98,6 +101,50 @@ class PublicRun:
         except ValueError as error:  # a shape that differs from the declared one
             raise tf.errors.InvalidArgumentError(None, None, str(error)) from error
         return _arrays(values)
+
+
+class RankedRun:
+    """Refuses arrays of another number of axes than declared, where a kernel would end the whole process for them.
+
+    Convolutions and their like look for an axis by its place, and oneDNN's ends the process where it is missing; TF
+    Serving ends there too. A graph without such operations is run with whatever comes, as TF Serving does.
+
+    Args:
+        run: runs the session.
+        meta_graph: MetaGraphDef of its graph.
+
+    Reference:
+        tensorflow/core/util/tensor_format.h (GetTensorDimIndex).
+    """
+
+    def __init__(self, run: Run, meta_graph: Any) -> None:
+        self._run = run
+        self._declared = _declared_inputs(meta_graph) if _looks_for_axes(meta_graph.graph_def) else {}
+
+    def __call__(self, feeds: Mapping[str, Array], fetches: Sequence[str], timeout_ms: int) -> list[Array]:
+        """Run once; see `Run`."""
+        for name, array in feeds.items():
+            dtype, rank = self._declared.get(name, (array.dtype, array.ndim))
+            if array.ndim != rank and array.dtype == dtype:  # another type is refused before any kernel runs
+                sizes = ",".join(map(str, array.shape))
+                raise tf.errors.InvalidArgumentError(None, None, f"input must be {rank}-dimensional: [{sizes}]")
+        return self._run(feeds, fetches, timeout_ms)
+
+
+def _declared_inputs(meta_graph: Any) -> dict[str, tuple[Any, int]]:
+    """Give type and number of axes of each signature's inputs, by tensor name."""
+    inputs = (tensor for signature in meta_graph.signature_def.values() for tensor in signature.inputs.values())
+    return {
+        tensor.name: (np.dtype(tf.dtypes.as_dtype(tensor.dtype).as_numpy_dtype), len(tensor.tensor_shape.dim))
+        for tensor in inputs
+        if tensor.HasField("tensor_shape") and not tensor.tensor_shape.unknown_rank
+    }
+
+
+def _looks_for_axes(graph_def: Any) -> bool:
+    functions = (function.node_def for function in graph_def.library.function)
+    nodes = itertools.chain(graph_def.node, *functions)
+    return any(kind in node.op for node in nodes for kind in AXIS_OPERATIONS)
 
 
 class _RunOptionsBuffer:

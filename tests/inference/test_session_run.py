@@ -6,6 +6,7 @@ server still works with `PublicRun`, less exactly: repair `DirectRun` before the
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 
-from inference.model_server.session_run import DirectRun, PublicRun, session_run  # noqa: E402
+from inference.model_server.session_run import DirectRun, PublicRun, RankedRun, session_run  # noqa: E402
 
 INVALID = 3
 
@@ -88,3 +89,53 @@ def test_only_the_direct_way_takes_other_shapes_than_declared(session):
         PublicRun(session)({"x:0": x}, ["doubled:0"], 0)
 
     assert doubled.tolist() == [[2.0, 2.0, 2.0]]
+
+
+@pytest.fixture(scope="module")
+def ranked():
+    """Give a function that runs a graph of one input `x` (N, 4, 4, 3) through `RankedRun`."""
+    with contextlib.ExitStack() as stack:
+
+        def run_of(operation):
+            graph = tf.Graph()
+            with graph.as_default():
+                x = tf.compat.v1.placeholder(tf.float32, [None, 4, 4, 3], name="x")
+                tf.identity(operation(x), name="y")
+            session = stack.enter_context(tf.compat.v1.Session(graph=graph))
+            meta_graph = tf.compat.v1.train.export_meta_graph(graph=graph)
+            meta_graph.signature_def["serving_default"].inputs["x"].CopyFrom(
+                tf.compat.v1.saved_model.build_tensor_info(x)
+            )
+            run = RankedRun(session_run(session), meta_graph)
+            return lambda array: run({"x:0": array}, ["y:0"], 0)[0]
+
+        yield run_of
+
+
+def convolved(x):
+    return tf.nn.relu(tf.nn.conv2d(x, tf.ones((1, 1, 3, 2)), strides=1, padding="SAME"))
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (4, 3), (4, 4, 3), (1, 1, 4, 4, 3)])
+def test_a_convolution_never_sees_another_number_of_axes(ranked, shape):
+    sizes = ",".join(map(str, shape))
+
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        ranked(convolved)(np.ones(shape, np.float32))
+
+    assert error.value.message == f"input must be 4-dimensional: [{sizes}]"
+
+
+def test_a_convolution_takes_other_sizes_than_declared(ranked):
+    assert ranked(convolved)(np.ones((2, 5, 6, 3), np.float32)).shape == (2, 5, 6, 2)
+
+
+def test_another_type_is_refused_for_its_type_whatever_its_axes(ranked):
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        ranked(convolved)(np.ones((4, 3), np.float64))
+
+    assert "-dimensional" not in error.value.message
+
+
+def test_a_graph_that_looks_for_no_axis_takes_any_number_of_them(ranked):
+    assert ranked(lambda x: 2 * x)(np.ones(3, np.float32)).tolist() == [2.0, 2.0, 2.0]
