@@ -171,6 +171,14 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
             recurring.error("association_failed", association=self.assoc.number)
             self._give_up()
 
+    def _process_recv_primitive(self) -> bool:
+        """Make an event of what is to be sent; an answer to a peer that was aborted meanwhile is dropped."""
+        if self.state_machine.current_state != AWAITING_CLOSE:
+            return bool(super()._process_recv_primitive())
+        while not self.to_provider_queue.empty():
+            self.to_provider_queue.get(block=False)
+        return False
+
     def _is_transport_event(self) -> bool:
         if self.state_machine.current_state == AWAITING_CLOSE:
             return self._linger()

@@ -328,6 +328,20 @@ def test_hostile_peer_cannot_flood_the_log(shared: Running, monkeypatch: pytest.
     assert len([line for line in lines if line["event"] == "protocol_error"]) <= 3
 
 
+def test_data_before_the_answer_to_the_request_are_no_failure_of_ours(shared: Running) -> None:
+    request = associate_rq([(CT_IMAGE_STORAGE, [EXPLICIT_VR])])
+    with capture_logs() as lines:
+        with RawPeer(shared.port) as peer:
+            peer.send(request + p_data(1, 3, store_rq("1.2.3")))
+            kind = peer.receive()[0]
+            if kind == A_ASSOCIATE_AC:  # the answer was quicker than the data
+                peer.send(pdu(A_ABORT, bytes(4)))
+        eventually(lambda: any(line["event"] == "association_aborted" for line in lines))
+
+    assert kind in (A_ABORT, A_ASSOCIATE_AC)
+    assert not [line for line in lines if line["event"] == "association_failed"]
+
+
 def test_usual_events_are_bounded_too() -> None:
     now = [0.0]
     bounded = recurring_log.RecurringLog(each_minute=3, clock=lambda: now[0])
