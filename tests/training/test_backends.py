@@ -24,7 +24,7 @@ STEP = """
 import json, sys
 from pathlib import Path
 from training.library_switches import choose_backend
-choose_backend("jax")
+choose_backend(sys.argv[3])
 import keras
 from training.backend_trainer import BackendTrainer
 from training.run import convert_sources
@@ -43,24 +43,27 @@ def trainer(small_run):
     return Trainer(small_run, convert_sources(small_run, small_run.source, lambda _: None), strategy_of("one"))
 
 
-def in_jax(code, *arguments):
+def step_on(backend, *arguments):
+    """Take `STEP` in a process of its own: Keras keeps the backend that it was imported with."""
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-c", code, *map(str, arguments)]
+    command = [sys.executable, "-c", STEP, *map(str, arguments), backend]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.slow
-def test_one_step_on_two_backends_gives_the_same_loss_and_gradients(trainer, small_run, tmp_path):
+@pytest.mark.parametrize("other", ["jax", "torch"])
+def test_one_step_on_two_backends_gives_the_same_loss_and_gradients(trainer, small_run, tmp_path, other):
+    pytest.importorskip(other, reason=f"{other} is not installed; PyTorch is too large for the tests' packages")
     start = write_portable(tmp_path / "start", 1, trainer.network, trainer.optimiser)
     (tmp_path / "run.json").write_text(small_run.model_dump_json())
     figures = trainer.take_step(next(trainer.batches(0, 0)), asked_to_stop=False)
 
-    backend, *losses = in_jax(STEP, tmp_path / "run.json", start)
-    exported = trainer_of(small_run, say=lambda _: None)  # what jax saved, read by TensorFlow
+    backend, *losses = step_on(other, tmp_path / "run.json", start)
+    exported = trainer_of(small_run, say=lambda _: None)  # what it saved, read by TensorFlow
 
-    assert (backend, exported.steps_done) == ("jax", 1)
+    assert (backend, exported.steps_done) == (other, 1)
     np.testing.assert_allclose(losses, [figures.loss, figures.cross_entropy, figures.dice_loss], rtol=LOSS_RTOL)
     moments = zip(trainer.optimiser._momentums, exported.optimiser._momentums, strict=True)
     for weight, (expected, found) in zip(trainer.network.trainable_variables, moments, strict=True):
