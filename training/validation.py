@@ -98,13 +98,12 @@ class Validation(RunObserver):
         self.folders = folders
         self.board = board
         self.told = told
-        self.rounds = 0
 
     def round_done(self, trainer: AnyTrainer) -> None:
         """Validate after every so many rounds and after the last."""
-        self.rounds += 1
+        rounds = trainer.steps_done // self.settings.steps_per_round  # of the run, however often it was broken off
         last = trainer.steps_done >= self.settings.optimiser.steps
-        if not self.folders or (self.rounds % self.settings.rounds_per_validation and not last):
+        if not self.folders or (rounds % self.settings.rounds_per_validation and not last):
             return
         figures: dict[str, float] = {}
         studies: list[StudyFigures] = []

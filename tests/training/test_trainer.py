@@ -1,5 +1,6 @@
 """The training loop on three small phantoms."""
 
+import json
 import os
 import signal
 
@@ -41,14 +42,22 @@ def weights_of(trainer):
 
 
 def test_run_writes_checkpoint_board_and_validation(small_run):
-    settings = small_run.model_copy(update={"validation": (small_run.source[0].model_copy(update={"seed": 6}),)})
+    settings = small_run.model_copy(
+        update={"validation": (small_run.source[0].model_copy(update={"seed": 6}),), "rounds_per_validation": 2}
+    )
+    shorter, longer = (
+        settings.model_copy(update={"optimiser": settings.optimiser.model_copy(update={"steps": steps})})
+        for steps in (2, 6)
+    )
 
-    trainer = train_network(settings, resume=False, say=lambda _: None)
+    train_network(shorter, resume=False, say=lambda _: None)
+    trainer = train_network(longer, resume=True, say=lambda _: None)
 
-    assert int(trainer.step.numpy()) == 4
-    assert trainer.checkpoints.latest_checkpoint.endswith("ckpt-4")
+    assert int(trainer.step.numpy()) == 6
+    assert trainer.checkpoints.latest_checkpoint.endswith("ckpt-6")
     assert list((settings.folder / "board").glob("events.*"))
-    assert '"step": 4' in (settings.folder / "validation.jsonl").read_text()
+    validated = [json.loads(line)["step"] for line in (settings.folder / "validation.jsonl").read_text().splitlines()]
+    assert validated == [2, 4, 6]  # the last of the first run, every second round of the whole, the last
 
 
 def test_training_lowers_the_loss(small_run):
