@@ -19,9 +19,11 @@ def serving_function(served: keras.Model) -> tf.types.experimental.PolymorphicFu
 
     Each slab is read as it is and as its mirror image, and the logits are averaged: a false alarm seldom comes twice.
     """
+    channels = served.input_shape[-1]
 
     def predict(hu: tf.Tensor) -> dict[str, tf.Tensor]:
-        slabs = tf.cast(hu, tf.float32)
+        # without this, a convolution ends the whole server at a tensor with fewer axes
+        slabs = tf.cast(tf.ensure_shape(hu, [None, None, None, channels]), tf.float32)
         straight = served(slabs, training=False)
         mirrored = tf.reverse(served(tf.reverse(slabs, axis=[2]), training=False), axis=[2])
         return {"probability": tf.sigmoid((straight + mirrored) / 2.0)}

@@ -101,8 +101,10 @@ def with_context(hu: npt.NDArray[np.int16], context: int) -> npt.NDArray[np.int1
     """
     last = len(hu) - 1
     at = np.arange(len(hu))
-    steps = range(-context, context + 1)
-    return np.stack([hu[np.clip(at + step, 0, last)] for step in steps], axis=-1)
+    slabs = np.empty((*hu.shape, 2 * context + 1), hu.dtype)
+    for channel, step in enumerate(range(-context, context + 1)):
+        slabs[..., channel] = hu[np.clip(at + step, 0, last)]
+    return slabs
 
 
 def slab_weights(slices: int, spacing_mm: float, slab_mm: float) -> npt.NDArray[np.float32] | None:

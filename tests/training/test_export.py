@@ -1,6 +1,9 @@
 """Export: what is loaded back says the same as what was trained."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +18,26 @@ from triage.finding import Calibration, ModelSpec, OperatingPoint
 
 SMALL = NetworkSettings(widths=(4, 8))
 ROUND_TRIP_ATOL = 1e-5  # probability: the graph fuses what Keras adds up step by step
+
+ROOT = Path(__file__).parents[2]
+# the C session checks no shape, as TF Serving's does not; a kernel that ends its process shall not end the tests'
+RUN_SHAPES = """
+import json, sys
+import numpy as np
+import tensorflow as tf
+from inference.model_server.session_run import DirectRun
+told = []
+with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    signature = tf.compat.v1.saved_model.loader.load(session, ["serve"], sys.argv[1]).signature_def["serving_default"]
+    run = DirectRun(session)
+    for shape in json.loads(sys.argv[2]):
+        feeds = {signature.inputs["hu"].name: np.zeros(shape, np.int16)}
+        try:
+            told.append(str(list(run(feeds, [signature.outputs["probability"].name], 0)[0].shape)))
+        except tf.errors.InvalidArgumentError as error:
+            told.append(error.message.splitlines()[0].partition("_0 ")[2])
+print(json.dumps(told))
+"""
 
 SPEC = ModelSpec(
     name="ich_unet",
@@ -64,6 +87,20 @@ def test_a_session_as_tf_serving_runs_it_finds_every_variable(trained, tmp_path)
         served = session.run(signature.outputs["probability"].name, {signature.inputs["hu"].name: hu})
 
     np.testing.assert_allclose(served, again.numpy(), atol=ROUND_TRIP_ATOL)
+
+
+def test_tensors_of_other_axes_are_refused_before_a_kernel_that_would_end_the_server(trained, tmp_path):
+    folder = exported(trained, tmp_path)
+    command = [sys.executable, "-c", RUN_SHAPES, str(folder), json.dumps([[1, 16, 16, 3], [3], [16, 16, 3]])]
+
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout) == [
+        "[1, 16, 16]",
+        "[3] is not compatible with expected shape [?,?,?,3].",
+        "[16,16,3] is not compatible with expected shape [?,?,?,3].",
+    ]
 
 
 def test_saved_model_describes_itself(trained, tmp_path):
