@@ -37,6 +37,7 @@ from tests.dicom_listener.conftest import settings_for
 from tests.dicom_listener.raw_peer import A_ABORT, A_ASSOCIATE_AC, RawPeer, p_data, pdu, store_rq
 from triage.ledger import Ledger
 from triage.ledger.studies import Studies
+from triage.stop_signal import StopSignal
 from triage.study import StudyState
 
 SUCCESS = 0x0000
@@ -156,8 +157,7 @@ def _listening(folder: Path, fault: Fault) -> Iterator[int]:
 
 def _listen(folder: Path, fault: Fault, writing: int) -> None:
     """Be the listener's process; never returns."""
-    stopping = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    stopping = StopSignal.on_termination()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
     try:
         listener = Listener(settings_for(folder, settle_s=0.05), disk=FaultyDisk(fault))
