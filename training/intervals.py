@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ class Estimate:
     n: int
 
     def __str__(self) -> str:
+        if math.isnan(self.value):
+            return f"cannot be told (n = {self.n})"
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f}, n = {self.n})"
 
 
