@@ -2,6 +2,9 @@
 
 `threading.Event.set` takes a lock that is not re-entrant: in a signal handler it deadlocks when the main thread is
 interrupted inside `wait`, or when a second signal comes. Here the handler writes one byte into a pipe.
+
+Python runs a handler in the main thread, between two of its instructions. A signal that comes just before the main
+thread begins to wait, or that another thread is given, interrupts no wait: so every wait looks up now and then.
 """
 
 from __future__ import annotations
@@ -9,7 +12,10 @@ from __future__ import annotations
 import os
 import select
 import signal
+import time
 from contextlib import suppress
+
+LOOK_UP_S = 1.0  # the longest that a signal which interrupted nothing goes unnoticed
 
 
 class StopSignal:
@@ -38,4 +44,10 @@ class StopSignal:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is set, or for `timeout` seconds; tells whether it is set."""
-        return bool(select.select([self._read], [], [], timeout)[0])
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left_s = LOOK_UP_S if deadline is None else min(LOOK_UP_S, max(0.0, deadline - time.monotonic()))
+            if select.select([self._read], [], [], left_s)[0]:
+                return True
+            if deadline is not None and time.monotonic() >= deadline:
+                return False

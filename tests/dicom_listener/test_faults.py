@@ -328,7 +328,10 @@ def test_hostile_peer_cannot_flood_the_log(shared: Running, monkeypatch: pytest.
     assert len([line for line in lines if line["event"] == "protocol_error"]) <= 3
 
 
-def test_data_before_the_answer_to_the_request_are_no_failure_of_ours(shared: Running) -> None:
+def test_data_before_the_answer_to_the_request_are_no_failure_of_ours(
+    shared: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recurring_log, "EACH_MINUTE", 10**6)  # the tests before may have had this minute's lines
     request = associate_rq([(CT_IMAGE_STORAGE, [EXPLICIT_VR])])
     with capture_logs() as lines:
         with RawPeer(shared.port) as peer:

@@ -23,6 +23,17 @@ time.sleep(2)  # more signals come while it stops
 print("stopped")
 """
 
+WAITS_ELSEWHERE_INTERRUPTED = """
+import signal, threading, time
+from triage.stop_signal import StopSignal
+stop = StopSignal.on_termination()
+def interrupt():
+    time.sleep(0.3)  # the main thread waits by then
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+threading.Thread(target=interrupt).start()
+print(stop.wait(), stop.wait(10))
+"""
+
 
 def test_wait_ends_when_it_is_set_from_another_thread() -> None:
     stop = StopSignal()
@@ -48,3 +59,11 @@ def test_a_storm_of_signals_stops_a_process_once() -> None:
 
     said, _ = process.communicate(timeout=20)
     assert (process.returncode, said) == (0, "stopped\n")
+
+
+def test_a_signal_that_interrupts_no_wait_ends_it_all_the_same() -> None:
+    command = [sys.executable, "-c", WAITS_ELSEWHERE_INTERRUPTED]
+
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=20, check=True)
+
+    assert done.stdout == "True True\n"
