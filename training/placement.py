@@ -49,11 +49,8 @@ def places(
     return tf.matmul(from_middle, turned[:, None], transpose_b=True) + (middle + shift)[:, None, None]
 
 
-@tf.function(jit_compile=True, reduce_retracing=True)  # type: ignore[untyped-decorator]
 def read_at(images: tf.Tensor, at: tf.Tensor, outside: float) -> tf.Tensor:
     """Read images between their pixels by linear interpolation.
-
-    Compiled, it takes a tenth of the time: four readings and their mean in one pass.
 
     Args:
         images: (N, Y, X, C).
@@ -63,6 +60,16 @@ def read_at(images: tf.Tensor, at: tf.Tensor, outside: float) -> tf.Tensor:
     Returns:
         (N, y, x, C) float32.
     """
+    return (_read_compiled if _compiling else _read)(images, at, outside)
+
+
+def read_uncompiled() -> None:
+    """Read without XLA from here on: it cannot compile what TensorBoard's debugger puts between all operations."""
+    global _compiling
+    _compiling = False
+
+
+def _read(images: tf.Tensor, at: tf.Tensor, outside: float) -> tf.Tensor:
     rows, columns = tf.shape(images)[1], tf.shape(images)[2]
     top, left = tf.floor(at[..., 0]), tf.floor(at[..., 1])
     down, right = (at[..., 0] - top)[..., None], (at[..., 1] - left)[..., None]
@@ -76,6 +83,11 @@ def read_at(images: tf.Tensor, at: tf.Tensor, outside: float) -> tf.Tensor:
     upper = pixel(0, 0) * (1.0 - right) + pixel(0, 1) * right
     lower = pixel(1, 0) * (1.0 - right) + pixel(1, 1) * right
     return upper * (1.0 - down) + lower * down
+
+
+# four readings and their mean in one pass take a tenth of the time
+_read_compiled = tf.function(_read, jit_compile=True, reduce_retracing=True)
+_compiling = True
 
 
 def _from_middle(crop: tuple[int, int]) -> tf.Tensor:

@@ -14,6 +14,7 @@ from training.clusters import strategy_of
 from training.loop import GivenUp, Stopped
 from training.observers import RunObserver, StepLog, TerminalProgress, Together
 from training.patients import refuse_leaks
+from training.placement import read_uncompiled
 from training.run_record import write_settings
 from training.settings import RunSettings, SourceSettings, source_key
 from training.shards import convert, data_sha256, patients_in
@@ -83,6 +84,7 @@ def _converted_already(settings: RunSettings, sources: tuple[SourceSettings, ...
 
 def dump_tensors(folder: Path) -> None:
     """Dump what TensorBoard's debugger shows, from here on."""
+    read_uncompiled()
     dump = str(folder / "board" / "debugger")
     tf.debugging.experimental.enable_dump_debug_info(dump, tensor_debug_mode="FULL_HEALTH", circular_buffer_size=-1)
 
