@@ -24,7 +24,7 @@ from training.optimiser import optimiser_of, precision
 from training.pipeline import training_batches
 from training.portable_checkpoint import newest_portable, read_portable, write_portable
 from training.settings import RunSettings, SourceSettings
-from training.widening import WIDENING_SEED, widen
+from training.widening import begin_narrower
 from triage.errors import ConfigError
 
 Batch = tuple[npt.NDArray[Any], ...]  # hu, blood and, where labels are weak, truth
@@ -77,11 +77,8 @@ class BackendTrainer:
         path = newest_portable(source)[1] if source.is_dir() else source
         if path is None or path.suffix != ".npz":
             raise ConfigError(f"No weights can be read from {source} without TensorFlow; name a step-*.npz.")
-        if self.settings.warm_start_widths:
-            narrow_settings = self.settings.network.model_copy(update={"widths": self.settings.warm_start_widths})
-            narrow = build_network(narrow_settings, self.settings.optimiser.crop)
-            read_portable(path, narrow)
-            widen(narrow, self.network, WIDENING_SEED)
+        if widths := self.settings.warm_start_widths:
+            begin_narrower(self.network, self.settings.network, widths, lambda narrow, _: read_portable(path, narrow))
         else:
             read_portable(path, self.network)
         self._step.take_from(self.network, self.optimiser)

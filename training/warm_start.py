@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from training.network import build_network
 from training.settings import NetworkSettings
-from training.widening import WIDENING_SEED, widen
+from training.widening import begin_narrower
 from triage.errors import ConfigError
 
 BATCHES_MEASURED = 8  # of training, for the mean and variance that each normalisation divides by
@@ -45,10 +45,7 @@ def start_from(
         ConfigError: there are no weights of this network, or of one that it can be widened from, at `source`.
     """
     if source_widths:
-        narrow_settings = settings.model_copy(update={"widths": source_widths})
-        narrow = build_network(narrow_settings, network.input_shape[1:3])
-        start_from(narrow, source, narrow_settings, slabs)
-        widen(narrow, network, WIDENING_SEED)
+        begin_narrower(network, settings, source_widths, lambda narrow, of_it: start_from(narrow, source, of_it, slabs))
         return
     try:
         if (source / "saved_model.pb").exists():

@@ -6,13 +6,15 @@ them. The shares are random, each weight's own: copies that were read alike woul
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
-from training.network import Windows
+from training.network import Windows, build_network
+from training.settings import NetworkSettings
 from triage.errors import ConfigError
 
 WIDENING_SEED = 1  # of the shares in a run's warm start
@@ -20,6 +22,29 @@ SHARE_SD = 0.25  # of a copy's share of a weight
 
 Arrays = list[npt.NDArray[np.float32]]
 Channels = npt.NDArray[np.int64]  # for each channel of the wide network the one of the narrow network that it repeats
+
+
+def begin_narrower(
+    wide: keras.Model,
+    settings: NetworkSettings,
+    widths: tuple[int, ...],
+    read: Callable[[keras.Model, NetworkSettings], object],
+) -> None:
+    """Fill a network from the weights of a narrower one that lie somewhere.
+
+    Args:
+        wide: changed in place.
+        settings: of `wide`.
+        widths: of the narrower one.
+        read: fills the narrower one, which it is given with its settings.
+
+    Raises:
+        ConfigError: as by `widen`, and what `read` raises.
+    """
+    narrow_settings = settings.model_copy(update={"widths": widths})
+    narrow = build_network(narrow_settings, wide.input_shape[1:3])
+    read(narrow, narrow_settings)
+    widen(narrow, wide, WIDENING_SEED)
 
 
 def widen(narrow: keras.Model, wide: keras.Model, seed: int) -> None:
