@@ -64,7 +64,9 @@ def training_batches(
     """
     batch = settings.optimiser.batch
     own = batch // part.of
-    if settings.augmentation.mix_up and own % 2:
+    weak = any(weakly_labelled(folder) for _, folder in converted)
+    mixes = settings.augmentation.mix_up > 0 and not weak  # what is known of a slab by its label alone cannot be mixed
+    if mixes and own % 2:
         raise ConfigError(f"Mix-up lays slabs over each other in pairs; {own} slabs for each replica are not even.")
     seed = _seed(settings.seed, round_number)
     streams, weights = [], []
@@ -76,7 +78,6 @@ def training_batches(
     numbered = slabs.enumerate().skip(shown * batch)
     if part.count < part.of:
         numbered = numbered.filter(lambda number, _slab: _replica_among(number % batch // own, part))
-    weak = any(weakly_labelled(folder) for _, folder in converted)
 
     def change(number: tf.Tensor, slab: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         hu, blood, truth = slab
@@ -90,7 +91,7 @@ def training_batches(
         )
         return (changed_hu[0], changed_blood[0] / 255.0, truth)[: 3 if weak else 2]
 
-    if settings.augmentation.mix_up and not weak:  # what is known of a slab by its label alone cannot be mixed
+    if mixes:
         changed = _mixed_in_pairs(numbered, change, settings.augmentation.mix_up, seed)
     else:
         changed = numbered.map(change, num_parallel_calls=2, deterministic=True)
