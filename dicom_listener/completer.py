@@ -92,7 +92,7 @@ class Completer:
 
     def _judge(self, uid: str, arrival: Arrival, *, now: float) -> None:
         rules = self._rules(arrival.calling_ae_title)
-        if arrival.open_associations and now < earliest(arrival, rules):
+        if now < earliest(arrival, rules):
             # no verdict but Wait is possible: spare the ledger a look at each image
             self._looked[uid] = (arrival, earliest(arrival, rules))
             return

@@ -73,9 +73,12 @@ class Wait:
 
 def earliest(arrival: Arrival, rules: CompletionRules) -> float:
     """Give the time before which no images of a study can make it complete: it spares looks at them."""
-    if not arrival.open_associations:
-        return arrival.last_image_at
-    return _left_at(arrival, rules) if arrival.moved_on else arrival.last_image_at + rules.quiet_period_s
+    if arrival.open_associations:
+        return _left_at(arrival, rules) if arrival.moved_on else arrival.last_image_at + rules.quiet_period_s
+    silent_at = arrival.last_image_at + min(rules.quiet_period_s, rules.cap_s)
+    if arrival.released_at is None or arrival.aborted:
+        return silent_at
+    return min(_settled_at(arrival, rules), silent_at)
 
 
 def judge(instances: Sequence[Instance], arrival: Arrival, rules: CompletionRules, *, now: float) -> Complete | Wait:

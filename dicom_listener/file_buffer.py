@@ -27,11 +27,20 @@ class FileBuffer:
 
     def append(self, part: Bytes) -> None:
         """Add the next part."""
-        end = self.size + len(part)
+        self.place(len(part))[:] = part
+        self.placed(len(part))
+
+    def place(self, count: int) -> memoryview:
+        """Give the memory of the next `count` bytes, to be filled; they belong to the file once they are `placed`."""
+        end = self.size + count
         if end > len(self._memory):
             self._grow(end)
-        self._memory[self.size : end] = part
-        self.size = end
+        return memoryview(self._memory)[self.size : end]
+
+    def placed(self, count: int) -> memoryview:
+        """Take in bytes that were filled into their place; give them."""
+        start, self.size = self.size, self.size + count
+        return memoryview(self._memory)[start : self.size]
 
     def content(self) -> memoryview:
         """Give what it holds; valid until it grows or is used again."""

@@ -46,16 +46,31 @@ class IncomingData:
             TooLarge: it exceeds the limit.
             OSError: it cannot be spilled; `discard` it.
         """
-        self.size += len(part)
-        if self.size > self._limit_bytes:
-            raise TooLarge
-        self._hash.update(part)
-        if self._file is not None:
-            self._file.write(part)
+        self._check(len(part))
+        if self._file is None:
+            self._in_memory.append(part)
+            self._added(part)
             return
-        self._in_memory.append(part)
-        if self.size > SPILL_BYTES:
-            self._spill()
+        self._file.write(part)
+        self._hash.update(part)
+        self.size += len(part)
+
+    def place(self, count: int) -> memoryview | None:
+        """Give the memory of the next part, to be filled and then `placed`; None: on disk, where it is appended.
+
+        Raises:
+            TooLarge: it would exceed the limit.
+        """
+        self._check(count)
+        return self._in_memory.place(count) if self._file is None else None
+
+    def placed(self, count: int) -> None:
+        """Take in a part that was filled into its place.
+
+        Raises:
+            OSError: it cannot be spilled; `discard` it.
+        """
+        self._added(self._in_memory.placed(count))
 
     @property
     def head(self) -> Bytes:
@@ -98,6 +113,16 @@ class IncomingData:
         if self._buffer is not None:
             self._store.buffers.give_back(self._buffer)
             self._buffer = None
+
+    def _check(self, count: int) -> None:
+        if self.size + count > self._limit_bytes:
+            raise TooLarge
+
+    def _added(self, part: Bytes) -> None:
+        self._hash.update(part)
+        self.size += len(part)
+        if self.size > SPILL_BYTES:
+            self._spill()
 
     @property
     def _in_memory(self) -> FileBuffer:

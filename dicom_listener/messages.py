@@ -14,6 +14,7 @@ from dicom_listener.pdu import (
     Command,
     DataValue,
     ProtocolError,
+    ValueHead,
     read_command,
     store_response,
 )
@@ -81,6 +82,30 @@ class MessageReader:
         else:
             self._read_data(value)
 
+    def place_for(self, head: ValueHead) -> memoryview | None:
+        """Give the memory that a value of the data set which is coming in may be read into; None: `read` it.
+
+        Raises:
+            ProtocolError: abort the association.
+        """
+        if self._data is None or head.is_command or head.context_id != self._context_id:
+            return None
+        try:
+            return self._data.place(head.size)
+        except TooLarge as error:
+            raise _too_large() from error
+
+    def placed(self, head: ValueHead) -> None:
+        """Take in a value that was read into its place."""
+        if self._data is None:
+            raise ProtocolError("a data set without a place")
+        try:
+            self._data.placed(head.size)
+        except OSError:
+            self._fail(self._data)
+        if head.is_last:
+            self._answer(self._kept())
+
     @property
     def inside_message(self) -> bool:
         """Whether more of a message must come."""
@@ -135,11 +160,15 @@ class MessageReader:
         try:
             data.append(value.content)
         except TooLarge as error:
-            raise ProtocolError("a data set beyond listener.max_object_bytes") from error
-        except OSError:  # go on reading it, to be able to answer
-            data.discard()
-            self._data = None
-            self._failed = Answer(StoreStatus.OUT_OF_RESOURCES, "the disk takes no data")
+            raise _too_large() from error
+        except OSError:
+            self._fail(data)
+
+    def _fail(self, data: IncomingData) -> None:
+        """Go on reading a data set that cannot be kept, to be able to answer."""
+        data.discard()
+        self._data = None
+        self._failed = Answer(StoreStatus.OUT_OF_RESOURCES, "the disk takes no data")
 
     def _kept(self) -> Answer:
         if self._data is None or self._command is None or self._context_id is None:
@@ -172,6 +201,10 @@ class MessageReader:
         primitive = P_DATA()
         primitive.presentation_data_value_list.append([self._context_id, bytes([control]) + bytes(content)])
         self._pass_on(primitive)
+
+
+def _too_large() -> ProtocolError:
+    return ProtocolError("a data set beyond listener.max_object_bytes")
 
 
 IS_LAST_COMMAND = 0x03  # message control headers, PS3.8 E.2

@@ -30,6 +30,7 @@ AFFECTED_SOP_INSTANCE_UID = 0x1000
 
 _ITEM = struct.Struct(">LBB")
 _ELEMENT = struct.Struct("<HHL")
+VALUE_HEAD_BYTES = _ITEM.size
 
 
 class ProtocolError(TriageError):
@@ -44,6 +45,16 @@ class DataValue:
     is_command: bool
     is_last: bool
     content: memoryview
+
+
+@dataclass(frozen=True)
+class ValueHead:
+    """What a presentation data value says of itself before its content."""
+
+    context_id: int
+    is_command: bool
+    is_last: bool
+    size: int  # bytes of its content
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,19 @@ def data_values(body: memoryview) -> Iterator[DataValue]:
             raise ProtocolError(f"an item of {length} bytes in a P-DATA-TF of {end}")
         yield DataValue(context_id, bool(control & IS_COMMAND), bool(control & IS_LAST), body[position + 6 : following])
         position = following
+
+
+def only_value(head: memoryview, length: int) -> ValueHead | None:
+    """Read the head of the value that fills a P-DATA-TF alone, as a large data set's do; None: it does not.
+
+    Args:
+        head: the first `VALUE_HEAD_BYTES` of the PDU behind its own head.
+        length: of the PDU without its own head.
+    """
+    item_length, context_id, control = _ITEM.unpack(head)
+    if item_length + 4 != length:
+        return None
+    return ValueHead(context_id, bool(control & IS_COMMAND), bool(control & IS_LAST), length - VALUE_HEAD_BYTES)
 
 
 def read_command(encoded: bytes | bytearray) -> Command:

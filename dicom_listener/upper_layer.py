@@ -9,7 +9,6 @@ from __future__ import annotations
 import select
 import socket
 import ssl
-import struct
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,19 +16,14 @@ from typing import Any
 
 from pynetdicom.dul import DULServiceProvider
 
-from dicom_listener.incoming_bytes import IncomingBytes, PeerGone, limit_calls
+from dicom_listener.incoming_bytes import PeerGone, limit_calls
+from dicom_listener.incoming_pdus import IncomingPdus
 from dicom_listener.messages import MessageReader
-from dicom_listener.pdu import P_DATA_TF, ProtocolError, data_values
+from dicom_listener.pdu import ProtocolError
 from dicom_listener.proposals import AssociationRequest
 from dicom_listener.recurring import RecurringLog
 
-ASSOCIATE_BYTES_MAX = 1024 * 1024  # 128 contexts with 45 transfer syntaxes each have 0.3 MB
-PDU_BYTES_MAX = 1024 * 1024  # of P-DATA-TF: some senders pass over the maximum that was negotiated, by a little
-SMALL_PDU_BYTES_MAX = 1024  # release and abort have 4
 A_ASSOCIATE_RQ = 1
-LENGTH_MAX = {1: ASSOCIATE_BYTES_MAX, 4: PDU_BYTES_MAX, 5: SMALL_PDU_BYTES_MAX, 6: SMALL_PDU_BYTES_MAX,
-              7: SMALL_PDU_BYTES_MAX, 2: ASSOCIATE_BYTES_MAX, 3: SMALL_PDU_BYTES_MAX}  # fmt: skip
-PDU_HEAD = struct.Struct(">BBL")
 DISCARD_BYTES = 65536  # read and forgotten at a time while the peer is to close
 LINGER_S = 0.5  # for a peer to close after its release or our abort; then we close
 POLL_MAX_S = 1.0  # the longest sleep; everything that matters wakes it earlier
@@ -58,12 +52,12 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         self._wake_end, self._woken_end = socket.socketpair()
         self._wake_end.setblocking(False)
         self._woken_end.setblocking(False)
-        self._incoming = IncomingBytes(2 * (association.ae.maximum_pdu_size + PDU_HEAD.size))
         self._poller = select.poll()
         self._polled: socket.socket | None = None
         self._linger_until: float | None = None  # monotonic clock
         self._abort_asked = False
         self._reader = make_reader(self)
+        self._incoming = IncomingPdus(association.ae.maximum_pdu_size, self._reader)
         self.daemon = True  # a process that is told to end must not wait for a peer
 
     def send_pdu(self, primitive: Any) -> None:
@@ -234,20 +228,20 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         return not (self._abort_asked or self.event_queue.queue or self.to_provider_queue.queue)
 
     def _read_pdu(self) -> None:
-        kind, _, length = PDU_HEAD.unpack(self._receive(6))
-        if kind not in LENGTH_MAX:
-            raise ProtocolError("bytes that are no DICOM PDU")
-        if length > LENGTH_MAX[kind]:
-            raise ProtocolError(f"a PDU of type {kind} that claims {length} bytes; at most {LENGTH_MAX[kind]}")
-        body = self._receive(length)
-        if kind == P_DATA_TF:
-            self._read_data(body)
+        connection = self.socket.socket if self.socket is not None else None
+        if connection is None:
+            raise PeerGone
+        state = self.state_machine.current_state
+        pdu = self._incoming.read(
+            connection, patience_s=self._patience_s(state), may_bring_data=state == READY_TO_TRANSFER
+        )
+        if pdu is None:
             return
         try:
-            pdu, event = self._decode_pdu(PDU_HEAD.pack(kind, 0, length) + body)
+            decoded, event = self._decode_pdu(pdu)
         except Exception as error:
-            raise ProtocolError(f"a PDU of type {kind} that cannot be decoded") from error
-        self._recv_pdu.put(pdu)
+            raise ProtocolError(f"a PDU of type {pdu[0]} that cannot be decoded") from error
+        self._recv_pdu.put(decoded)
         self.event_queue.put(event)
 
     def _decode_pdu(self, bytestream: bytes) -> tuple[Any, str]:
@@ -257,22 +251,9 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         request.decode(bytestream)
         return request, ASSOCIATION_REQUESTED
 
-    def _read_data(self, body: memoryview) -> None:
-        if self.state_machine.current_state != READY_TO_TRANSFER:
-            raise ProtocolError("data outside of an association")
-        for value in data_values(body):
-            self._reader.read(value)
-
-    def _receive(self, count: int) -> memoryview:
-        """Read exactly so many bytes; valid until the next call."""
-        connection = self.socket.socket if self.socket is not None else None
-        if connection is None:
-            raise PeerGone
-        return self._incoming.take(connection, count, patience_s=self._patience_s())
-
-    def _patience_s(self) -> float:
+    def _patience_s(self, state: str) -> float:
         """Give how long the rest of a PDU may take, once its first byte is here."""
-        waiting = self.state_machine.current_state == AWAITING_REQUEST
+        waiting = state == AWAITING_REQUEST
         return float((self.assoc.acse_timeout if waiting else self.assoc.network_timeout) or POLL_MAX_S)
 
     def _linger(self) -> bool:

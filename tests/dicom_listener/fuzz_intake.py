@@ -30,7 +30,7 @@ from dicom_listener.header import read_header
 from dicom_listener.incoming_data import IncomingData
 from dicom_listener.instance_store import InstanceStore
 from dicom_listener.messages import MessageReader
-from dicom_listener.pdu import Command, ProtocolError, data_values
+from dicom_listener.pdu import VALUE_HEAD_BYTES, Command, ProtocolError, data_values, only_value
 from dicom_listener.peer import Peer, PeerUnreachable
 from dicom_listener.receiver import Answer
 from dicom_listener.sending import verify
@@ -111,7 +111,12 @@ def header_outcome(data: bytes, syntax: str) -> str:
 
 
 def messages_outcome(traffic: bytes, store: Store) -> str:
-    """Read P-DATA-TF PDUs as an association does; say what came of it."""
+    """Read P-DATA-TF PDUs in both ways that an association does; say what came of it."""
+    by_values, straight = (read_messages(traffic, store, straight=way) for way in (False, True))
+    return by_values if by_values == straight else f"crash: {by_values} by values, {straight} straight"
+
+
+def read_messages(traffic: bytes, store: Store, *, straight: bool) -> str:
     answers: list[bytes] = []
     reader = MessageReader(
         store, send=answers.append, pass_on=lambda _: None, is_accepted=lambda number: number in (1, 3)
@@ -120,8 +125,9 @@ def messages_outcome(traffic: bytes, store: Store) -> str:
         while traffic:
             length = int.from_bytes(traffic[2:PDU_HEAD_BYTES], "big")
             body, traffic = traffic[PDU_HEAD_BYTES : PDU_HEAD_BYTES + length], traffic[PDU_HEAD_BYTES + length :]
-            for value in data_values(memoryview(body)):
-                reader.read(value)
+            if not (straight and has_read_straight(reader, body)):
+                for value in data_values(memoryview(body)):
+                    reader.read(value)
     except ProtocolError as error:
         return f"abort: {error}"
     except Exception as error:  # noqa: BLE001 - as above
@@ -129,6 +135,16 @@ def messages_outcome(traffic: bytes, store: Store) -> str:
     finally:
         reader.close()
     return f"{len(answers)} answers"
+
+
+def has_read_straight(reader: MessageReader, body: bytes) -> bool:
+    head = only_value(memoryview(body)[:VALUE_HEAD_BYTES], len(body)) if len(body) >= VALUE_HEAD_BYTES else None
+    place = reader.place_for(head) if head is not None else None
+    if head is None or place is None:
+        return False
+    place[:] = body[VALUE_HEAD_BYTES:]
+    reader.placed(head)
+    return True
 
 
 def play(numbers: Sequence[int], seed: int, found: Found, store: Store) -> None:

@@ -244,6 +244,29 @@ def test_a_study_is_never_partial_before_the_cap_nor_waits_beyond_it(missing: li
 @given(
     st.lists(st.integers(0, 39), unique=True, max_size=3),
     st.floats(0, 100),
+    st.none() | st.floats(0, 90),
+    st.booleans(),
+)
+def test_study_whose_associations_are_over_is_never_complete_before_the_earliest_time(
+    missing: list[int], waited_s: float, released_after_s: float | None, aborted: bool
+) -> None:
+    present = [item for index, item in enumerate(slices(40)) if index not in missing]
+    released_at = None if released_after_s is None else 100.0 + released_after_s
+    arrival = Arrival(last_image_at=100.0, released_at=released_at, aborted=aborted)
+    now = 100.0 + waited_s
+
+    verdict = judge(present, arrival, RULES, now=now)
+
+    if isinstance(verdict, Complete):
+        assert now >= earliest(arrival, RULES)
+    else:
+        assert verdict.until >= earliest(arrival, RULES)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.integers(0, 39), unique=True, max_size=3),
+    st.floats(0, 100),
     st.floats(0, 30),
     st.integers(0, 2),
     st.booleans(),

@@ -189,10 +189,11 @@ def test_negotiation_of_128_contexts_and_none_acceptable_is_answered(shared: Run
         assert peer.release() == A_RELEASE_RP
 
 
-def test_object_beyond_the_limit_is_cut_off(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("pdv_bytes", "count"), [(16_000, 19), (100_000, 4)])
+def test_object_beyond_the_limit_is_cut_off(tmp_path: Path, pdv_bytes: int, count: int) -> None:
     with running(tmp_path, max_object_bytes=300_000) as listener, RawPeer(listener.port) as peer:
         peer.associate()
-        peer.send(p_data(1, 3, store_rq("1.2.3")) + p_data(1, 0, bytes(16000)) * 19)
+        peer.send(p_data(1, 3, store_rq("1.2.3")) + p_data(1, 0, bytes(pdv_bytes)) * count)
         assert peer.receive()[0] == A_ABORT
         assert eventually(lambda: listener.files("incoming") == [])
 

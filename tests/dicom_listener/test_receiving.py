@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from blake3 import blake3
 from pydicom import dcmread
@@ -21,6 +22,7 @@ from pynetdicom import build_context
 from dicom_listener.part10 import split_file
 from tests.builders import ct_series, encoded, secondary_capture, with_file_meta, write_files
 from tests.dicom_listener.conftest import SUCCESS, Running, association, eventually, push, queued, running
+from tests.dicom_listener.raw_peer import RawPeer
 from tests.dicom_listener.raw_scu import store, with_value
 from triage.study import StudyState
 
@@ -54,6 +56,21 @@ def test_data_set_is_kept_byte_for_byte(listener: Running) -> None:
     assert read.file_meta.MediaStorageSOPInstanceUID == ct.SOPInstanceUID
     assert read.file_meta.SourceApplicationEntityTitle == "PACS"
     assert (read.pixel_array == ct.pixel_array).all()
+
+
+@pytest.mark.parametrize("pdv_bytes", [1000, 65_530, 131_066])
+def test_data_sets_are_kept_byte_for_byte_in_pdus_of_any_size(listener: Running, pdv_bytes: int) -> None:
+    noise = np.random.default_rng(1).integers(-1000, 1000, (3, 256, 256)).astype(np.float32)
+    series = ct_series(spacing_mm=(5.0, 1.0, 1.0), hu=noise)
+    with RawPeer(listener.port) as peer:
+        peer.associate()
+        for ct in series:
+            assert peer.store(encoded(ct), ct.SOPInstanceUID, pdv_bytes=pdv_bytes) == SUCCESS
+        peer.release()
+
+    instances = listener.studies.instances_of(series[0].StudyInstanceUID)
+    kept = [split_file((listener.folder / instance.path).read_bytes())[1] for instance in instances]
+    assert [bytes(data) for data in kept] == [encoded(ct) for ct in series]
 
 
 def test_ledger_has_the_geometry(listener: Running) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom.dataset import Dataset
 from pynetdicom import AE, build_context
 
 from dicom_listener.tls import days_left, tls_context
@@ -102,8 +103,8 @@ def client_context(certificates: Path, *, with_certificate: bool = False) -> ssl
     return context
 
 
-def push_over_tls(port: int, context: ssl.SSLContext) -> list[int]:
-    [ct] = ct_series(slices=1)
+def push_over_tls(port: int, context: ssl.SSLContext, ct: Dataset | None = None) -> list[int]:
+    ct = ct or ct_series(slices=1)[0]
     ae = AE("PACS")
     contexts = [build_context(CT_IMAGE_STORAGE, ct.file_meta.TransferSyntaxUID)]
     established = ae.associate("127.0.0.1", port, contexts=contexts, ae_title="ICHTRIAGE", tls_args=(context, "server"))
@@ -115,8 +116,11 @@ def push_over_tls(port: int, context: ssl.SSLContext) -> list[int]:
 
 
 def test_images_come_over_tls_and_nothing_comes_without(tmp_path: Path, certificates: Path) -> None:
+    [ct] = ct_series(slices=1, rows=512, columns=512)  # PDUs of 128 KiB
     with running(tmp_path, **tls_settings(certificates)) as listener:
-        assert push_over_tls(listener.port, client_context(certificates)) == [SUCCESS]
+        assert push_over_tls(listener.port, client_context(certificates), ct) == [SUCCESS]
+        [file] = listener.files()
+        assert file.read_bytes().endswith(encoded(ct))
         with RawPeer(listener.port) as plain:
             assert plain.associate() != A_ASSOCIATE_AC
 
