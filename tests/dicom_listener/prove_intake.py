@@ -44,6 +44,7 @@ SUCCESS = 0x0000
 STEPS = ("write", "rename", "sync_folder", "make_folder")
 KINDS = ("kill before", "kill after", "kill inside", "error", "kill later", "none")
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EDQUOT)
+PDV_BYTES = (16_000, 131_066)
 START_S = 60.0
 Result = TypeVar("Result")
 
@@ -112,7 +113,7 @@ def prove(seed: int) -> tuple[int, int]:
     acknowledged: dict[str, Dataset] = {}
     pushed = 0
     try:
-        studies = [ct_series(slices=6, rows=16, columns=16) for _ in range(2)]
+        studies = [ct_series(slices=6, rows=size, columns=size) for size in (16, 256)]  # 256: a PDU of 128 KiB each
         for _ in range(draw.randint(1, 3)):
             with _listening(folder, _draw_fault(draw)) as port:
                 for series in studies:
@@ -199,7 +200,7 @@ def _push(port: int, series: Sequence[Dataset], draw: random.Random, acknowledge
                     _cut(peer, ds, draw)
                     return pushed
                 pushed += 1
-                if peer.store(encoded(ds), ds.SOPInstanceUID) == SUCCESS:
+                if peer.store(encoded(ds), ds.SOPInstanceUID, pdv_bytes=draw.choice(PDV_BYTES)) == SUCCESS:
                     acknowledged[ds.SOPInstanceUID] = ds
             peer.release()
     except (OSError, AssertionError):  # the listener is gone
@@ -208,10 +209,12 @@ def _push(port: int, series: Sequence[Dataset], draw: random.Random, acknowledge
 
 
 def _cut(peer: RawPeer, ds: Dataset, draw: random.Random) -> None:
-    """End an association in the middle of an image."""
+    """End an association in the middle of an image: between two PDUs, by an abort there, or inside of one."""
     data = encoded(ds)
-    peer.send(p_data(1, 3, store_rq(ds.SOPInstanceUID)) + p_data(1, 0, data[: draw.randrange(1, len(data))]))
-    if draw.random() < 0.5:
+    begun = p_data(1, 3, store_rq(ds.SOPInstanceUID)) + p_data(1, 0, data[: draw.randrange(1, len(data))])
+    ends = draw.choice(("between", "abort", "inside"))
+    peer.send(begun[: draw.randrange(1, len(begun))] if ends == "inside" else begun)
+    if ends == "abort":
         peer.send(pdu(A_ABORT, bytes(4)))
 
 
