@@ -26,6 +26,13 @@ THRESHOLD_SPEC = ModelSpec(
 )
 
 
+def small_spec(side: int, *, pixel_mm: float) -> ModelSpec:
+    """Describe a U-Net of a test's, on slabs of `side` x `side` pixels."""
+    point = THRESHOLD_SPEC.operating_point.model_copy(update={"smallest_component_ml": 0.1})
+    changed = {"rows": side, "columns": side, "spacing_mm": (5.0, pixel_mm, pixel_mm), "operating_point": point}
+    return THRESHOLD_SPEC.model_copy(update=changed | {"name": "ich_unet"})
+
+
 @dataclass
 class ThresholdNetwork:
     """Calls every voxel blood whose own slab lies between 60 and 90 HU, but for thin rims of bone.

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 import tensorflow as tf
 
+from tests.networks import small_spec
 from training.clusters import strategy_of
 from training.export import export_model
 from training.loop import Stopped, run_rounds
@@ -17,19 +18,8 @@ from training.portable_checkpoint import newest_portable, write_portable
 from training.run import convert_sources, train_network
 from training.trainer import Trainer
 from triage.errors import ConfigError
-from triage.finding import Calibration, ModelSpec, OperatingPoint
 
-SPEC = ModelSpec(
-    name="ich_unet",
-    rows=48,
-    columns=48,
-    spacing_mm=(5.0, 5.0, 5.0),
-    context=1,
-    operating_point=OperatingPoint(study_probability=0.5, voxel_probability=0.5, smallest_component_ml=0.1, rule="-"),
-    calibration=Calibration(score_ml=1.0, slope=1.0, intercept=0.0),
-    training_data_sha256="0" * 64,
-    code_version="0",
-)
+SPEC = small_spec(48, pixel_mm=5.0)
 
 
 @contextmanager

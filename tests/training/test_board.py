@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorflow.python.debug.lib.debug_events_monitors import InfNanMonitor
 from tensorflow.python.debug.lib.debug_events_reader import DebugDataReader
 
+from tests.training.small_runs import network, phantoms
 from training.labelled_scan import LabelledSlabs
 from training.loop import StepReport
 from training.observers import TerminalProgress
@@ -97,38 +98,12 @@ def test_plain_lines_elsewhere(capsys):
     assert lines[0].endswith("min left")
 
 
-CONFIG = """
-folder = "{folder}"
-shards = "{shards}"
-[grid]
-rows = 48
-columns = 48
-spacing_mm = [5.0, 5.0, 5.0]
-[network]
-widths = [4]
-[optimiser]
-steps = 4
-batch = 2
-crop = [48, 48]
-warmup_steps = 0
-learning_rate = 1e30
-[tracking]
-on = false
-[[source]]
-kind = "phantom"
-count = 3
-bleed_share = 0.7
-bleed_ml = [30.0, 60.0]
-size = 96
-slices = 8
-seed = 5
-"""
-
-
 @pytest.mark.slow
 def test_debugger_finds_a_planted_nan(tmp_path, shards):
     config = tmp_path / "run.toml"
-    config.write_text(CONFIG.format(folder=tmp_path / "run", shards=shards))  # such a rate ends in no number
+    optimiser = "steps = 4\nbatch = 2\nwarmup_steps = 0\nlearning_rate = 1e30"  # such a rate ends in no number
+    top = f'folder = "{tmp_path}/run"\nshards = "{shards}"\n'
+    config.write_text(top + network(widths="[4]", optimiser=optimiser) + phantoms())
     command = [sys.executable, "-m", "ich_triage", "train", str(config), "--debugger"]
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
 

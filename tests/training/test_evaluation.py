@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from tests.networks import small_spec
+from tests.training.small_runs import grid, phantoms
 from training.cli import evaluate
 from training.evaluation_report import report_of, reports_by_source, roc_of, write_reports
 from training.evaluation_scores import froc, predictive_values, slab_scores, study_scores, volume_agreement
@@ -16,22 +18,9 @@ from training.network import build_network, fold_normalisation
 from training.scan_outcome import Candidate, ScanOutcome, SlabOutcome, outcomes_of
 from training.settings import NetworkSettings
 from training.surfaces import surface_distances
-from triage.finding import Calibration, ModelSpec, OperatingPoint
 from triage.reading import Reading
 
-SPEC = ModelSpec(
-    name="ich_unet",
-    rows=48,
-    columns=48,
-    spacing_mm=(5.0, 5.0, 5.0),
-    context=1,
-    operating_point=OperatingPoint(
-        study_probability=0.5, voxel_probability=0.5, smallest_component_ml=0.1, rule="a test's"
-    ),
-    calibration=Calibration(score_ml=1.0, slope=1.0, intercept=0.0),
-    training_data_sha256="0" * 64,
-    code_version="0",
-)
+SPEC = small_spec(48, pixel_mm=5.0)
 
 
 def outcome(probability, *, bleed, volume_ml=0.0, true_ml=0.0, slabs=(), candidates=(), true_bleeds=0, source="s"):
@@ -168,24 +157,10 @@ def test_missed_bleeds_are_named_by_kind_and_volume():
     assert report.missed == ("IPH, 3.2 mL",)
 
 
-CONFIG = """
-folder = "{folder}"
-shards = "{shards}"
-[grid]
-rows = 48
-columns = 48
-spacing_mm = [5.0, 5.0, {pixel}]
-[[source]]
-kind = "phantom"
-[[test]]
-kind = "phantom"
-count = 3
-bleed_share = 0.7
-bleed_ml = [30.0, 60.0]
-size = 96
-slices = 8
-seed = 5
-"""
+def run_with_test_set(folder, shards, *, pixel_mm=5.0):
+    """Text of a run that has a test set."""
+    source = '[[source]]\nkind = "phantom"\n'
+    return f'folder = "{folder}"\nshards = "{shards}"\n' + grid(pixel_mm) + source + phantoms("test")
 
 
 @pytest.fixture
@@ -197,7 +172,7 @@ def model(tmp_path):
 
 def test_command_evaluates_a_served_version(model, shards, tmp_path):
     config = tmp_path / "run.toml"
-    config.write_text(CONFIG.format(folder=tmp_path, shards=shards, pixel=5.0))
+    config.write_text(run_with_test_set(tmp_path, shards))
 
     result = CliRunner().invoke(
         evaluate, [str(config), str(model), "--out", str(tmp_path / "out")], catch_exceptions=False
@@ -211,7 +186,7 @@ def test_command_evaluates_a_served_version(model, shards, tmp_path):
 
 def test_grid_that_is_not_the_model_s_is_refused(model, shards, tmp_path):
     config = tmp_path / "run.toml"
-    config.write_text(CONFIG.format(folder=tmp_path, shards=shards, pixel=2.5))
+    config.write_text(run_with_test_set(tmp_path, shards, pixel_mm=2.5))
 
     result = CliRunner().invoke(evaluate, [str(config), str(model)])
 
@@ -221,7 +196,7 @@ def test_grid_that_is_not_the_model_s_is_refused(model, shards, tmp_path):
 
 def test_folder_that_is_no_model_is_named(shards, tmp_path):
     config = tmp_path / "run.toml"
-    config.write_text(CONFIG.format(folder=tmp_path, shards=shards, pixel=5.0))
+    config.write_text(run_with_test_set(tmp_path, shards))
 
     result = CliRunner().invoke(evaluate, [str(config), str(tmp_path)])
 

@@ -10,11 +10,12 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
+from tests.networks import small_spec
 from training.export import WARM_UP_FILE, export_model, next_version
 from training.network import build_network, fold_normalisation
 from training.settings import NetworkSettings
 from triage.errors import ConfigError
-from triage.finding import Calibration, ModelSpec, OperatingPoint
+from triage.finding import ModelSpec
 
 SMALL = NetworkSettings(widths=(4, 8))
 ROUND_TRIP_ATOL = 1e-5  # probability: the graph fuses what Keras adds up step by step
@@ -39,19 +40,7 @@ with tf.Graph().as_default(), tf.compat.v1.Session() as session:
 print(json.dumps(told))
 """
 
-SPEC = ModelSpec(
-    name="ich_unet",
-    rows=16,
-    columns=16,
-    spacing_mm=(5.0, 1.25, 1.25),
-    context=1,
-    operating_point=OperatingPoint(
-        study_probability=0.5, voxel_probability=0.5, smallest_component_ml=0.1, rule="a test's"
-    ),
-    calibration=Calibration(score_ml=1.0, slope=1.0, intercept=0.0),
-    training_data_sha256="0" * 64,
-    code_version="0",
-)
+SPEC = small_spec(16, pixel_mm=1.25)
 
 
 @pytest.fixture

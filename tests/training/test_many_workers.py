@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.training.small_runs import network, phantoms
 from training.run_record import read_run
 
 ROOT = Path(__file__).parents[2]
@@ -20,40 +21,13 @@ LOSS_RTOL = 2e-3  # two halves of a batch are added up in another order
 WEIGHT_ATOL = 1e-3  # of the largest, about 0.5: twelve steps of AdamW carry the order of sums on
 TIMEOUT_S = 240
 
-CONFIG = """
-folder = "{folder}"
-shards = "{shards}"
-strategy = "{strategy}"
-threads = 1
-steps_per_round = 4
-[grid]
-rows = 48
-columns = 48
-spacing_mm = [5.0, 5.0, 5.0]
-[network]
-widths = [4, 8]
-[tracking]
-on = false
-[optimiser]
-steps = {steps}
-batch = 4
-crop = [48, 48]
-warmup_steps = 1
-[[source]]
-kind = "phantom"
-count = 3
-bleed_share = 0.7
-bleed_ml = [30.0, 60.0]
-size = 96
-slices = 8
-seed = 5
-"""
-
 
 def write_config(folder, shards, strategy, steps=12):
     folder.mkdir()
     path = folder / "run.toml"
-    path.write_text(CONFIG.format(folder=folder, shards=shards, strategy=strategy, steps=steps))
+    top = f'folder = "{folder}"\nshards = "{shards}"\nstrategy = "{strategy}"\nthreads = 1\nsteps_per_round = 4\n'
+    optimiser = f"steps = {steps}\nbatch = 4\nwarmup_steps = 1"
+    path.write_text(top + network(optimiser=optimiser) + phantoms())
     return path
 
 

@@ -6,43 +6,17 @@ import pytest
 import tensorflow as tf
 from click.testing import CliRunner
 
+from tests.training.small_runs import network, phantoms
 from training.cli import train
 from triage.finding import ModelSpec
-
-CONFIG = """
-folder = "{folder}"
-shards = "{shards}"
-steps_per_round = 2
-[grid]
-rows = 48
-columns = 48
-spacing_mm = [5.0, 5.0, 5.0]
-[network]
-widths = [4, 8]
-[tracking]
-on = false
-[optimiser]
-steps = 2
-batch = 4
-crop = [48, 48]
-"""
-PHANTOMS = """
-[[{part}]]
-kind = "phantom"
-count = 4
-bleed_share = 0.7
-bleed_ml = [30.0, 60.0]
-size = 96
-slices = 8
-seed = {seed}
-"""
 
 
 @pytest.fixture
 def config(tmp_path, shards):
     path = tmp_path / "run.toml"
-    parts = [PHANTOMS.format(part=part, seed=seed) for part, seed in (("source", 5), ("validation", 6), ("test", 7))]
-    path.write_text(CONFIG.format(folder=tmp_path / "run", shards=shards) + "".join(parts))
+    top = f'folder = "{tmp_path}/run"\nshards = "{shards}"\nsteps_per_round = 2\n'
+    parts = [phantoms(part, seed=seed, count=4) for part, seed in (("source", 5), ("validation", 6), ("test", 7))]
+    path.write_text(top + network() + "".join(parts))
     return path
 
 

@@ -4,39 +4,12 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from tests.training.small_runs import network, phantoms
 from training.loop import GivenUp
 from training.search import Pruning, open_study, search_settings
 from training.search_settings import Parameter, SearchSettings, read_search, trial_settings
 from triage.errors import ConfigError
 
-RUN = """
-folder = "unused"
-shards = "{shards}"
-steps_per_round = 2
-rounds_per_validation = 1
-[grid]
-rows = 48
-columns = 48
-spacing_mm = [5.0, 5.0, 5.0]
-[network]
-widths = [4, 8]
-[optimiser]
-steps = 2
-batch = 4
-crop = [48, 48]
-[tracking]
-on = false
-"""
-PHANTOMS = """
-[[{part}]]
-kind = "phantom"
-count = 3
-bleed_share = 0.7
-bleed_ml = [30.0, 60.0]
-size = 96
-slices = 8
-seed = {seed}
-"""
 SEARCH = """
 run = "run.toml"
 folder = "{folder}"
@@ -56,7 +29,10 @@ choices = [[4, 8], [4, 4]]
 @pytest.fixture
 def search(tmp_path, shards):
     (tmp_path / "run.toml").write_text(
-        RUN.format(shards=shards) + PHANTOMS.format(part="source", seed=5) + PHANTOMS.format(part="validation", seed=6)
+        f'folder = "unused"\nshards = "{shards}"\nsteps_per_round = 2\nrounds_per_validation = 1\n'
+        + network()
+        + phantoms("source")
+        + phantoms("validation", seed=6)
     )
     (tmp_path / "search.toml").write_text(SEARCH.format(folder=tmp_path / "search"))
     return read_search(tmp_path / "search.toml")
