@@ -4,7 +4,8 @@ The shipped model is called in this process and through the embedded server over
 order, so that both see the same load of the machine; then by several workers at once, without and with batching.
 Figures are medians of pairs of neighbouring calls, in brackets the 95 % interval of the median: a single head takes
 from 350 to 700 ms where the host is shared, so fewer than some hundred pairs say little about 20 ms. What the session's
-run takes inside the server is read from its own metrics after each call, so that what is around it stands apart.
+run takes inside the server is read from its own metrics after each call, so that what is around it stands apart; the
+same tensors through a small network show what the endpoint adds without the noise of a long run.
 `benchmarks.endpoint_runtimes` compares with OpenVINO and ONNX Runtime, `benchmarks.endpoint_gpu` has the GPU.
 """
 
@@ -31,6 +32,7 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.endpoint_runtimes import Compared, compare
+from benchmarks.small_network import small_network
 from benchmarks.turns import in_turns, median, took_s
 from inference.memory import keep_large_blocks
 from inference.serving_client import ServingClient
@@ -91,6 +93,16 @@ def bench(models: Path, model_name: str, repeats: int, rounds: int, workers: int
         if "throughput" in asked:
             ratio = throughput_ratio((over_loopback, workers), (alone, workers), rounds)
             table.add_row(f"throughput of {workers} workers / in process", ratio, f"{GOALS['throughput']}")
+    if "latency" in asked:
+        table.add_row("the same tensors through a small network:", "", "")
+        with small_network(spec) as small, running_server(small) as server, client_of(server, spec.name) as client:
+            _latency_rows(
+                table,
+                server,
+                in_process(small / spec.name / "1", hu),
+                lambda: client.predict(hu, spec=spec, version=1),
+                repeats,
+            )
     if "batching" in asked:
         with running_server(models, BATCHING) as server, client_of(server, model_name) as client:
             batched = lambda: client.predict(hu, spec=spec, version=version)  # noqa: E731
