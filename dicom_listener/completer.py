@@ -92,9 +92,9 @@ class Completer:
 
     def _judge(self, uid: str, arrival: Arrival, *, now: float) -> None:
         rules = self._rules(arrival.calling_ae_title)
-        if now < earliest(arrival, rules):
-            # no verdict but Wait is possible: spare the ledger a look at each image
-            self._looked[uid] = (arrival, earliest(arrival, rules))
+        due_at = earliest(arrival, rules)
+        if now < due_at:  # no verdict but Wait is possible: spare the ledger a look at each image
+            self._looked[uid] = (arrival, due_at)
             return
         instances = self._intake.instances_of(uid)
         verdict = judge(instances, arrival, rules, now=now)

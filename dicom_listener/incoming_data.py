@@ -49,11 +49,9 @@ class IncomingData:
         self._check(len(part))
         if self._file is None:
             self._in_memory.append(part)
-            self._added(part)
-            return
-        self._file.write(part)
-        self._hash.update(part)
-        self.size += len(part)
+        else:
+            self._file.write(part)
+        self._added(part)
 
     def place(self, count: int) -> memoryview | None:
         """Give the memory of the next part, to be filled and then `placed`; None: on disk, where it is appended.
@@ -121,7 +119,7 @@ class IncomingData:
     def _added(self, part: Bytes) -> None:
         self._hash.update(part)
         self.size += len(part)
-        if self.size > SPILL_BYTES:
+        if self._file is None and self.size > SPILL_BYTES:
             self._spill()
 
     @property
