@@ -7,17 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.training.small_runs import CROP, GRID, PHANTOMS
 from training.settings import RunSettings
-
-SMALL_PHANTOMS = {
-    "kind": "phantom",
-    "count": 3,
-    "bleed_share": 0.7,
-    "bleed_ml": (30.0, 60.0),
-    "size": 96,
-    "slices": 8,
-    "seed": 5,
-}
 
 
 @pytest.fixture(scope="session")
@@ -34,12 +25,12 @@ def run_settings(folder: Path, shards: Path, *, tracking=None, validation=False)
             "shards": shards,
             "steps_per_round": 10 if validation else 2,
             "rounds_per_validation": 10,
-            "grid": {"rows": 48, "columns": 48, "spacing_mm": (5.0, 5.0, 5.0)},
+            "grid": GRID,
             "network": {"widths": (4, 8)},
-            "optimiser": {"steps": 20 if validation else 4, "batch": 4, "crop": (48, 48), "warmup_steps": 1},
+            "optimiser": {"steps": 20 if validation else 4, "batch": 4, "crop": CROP, "warmup_steps": 1},
             "tracking": tracking or {"on": False},  # a new database takes seconds to lay out
-            "source": [SMALL_PHANTOMS],
-            "validation": [SMALL_PHANTOMS | {"seed": 6}] if validation else [],
+            "source": [PHANTOMS],
+            "validation": [PHANTOMS | {"seed": 6}] if validation else [],
         }
     )
 

@@ -1,42 +1,43 @@
-"""Run files that a few seconds can train: a grid of 48 x 48, phantoms of 8 slices."""
+"""Runs that a few seconds can train: a grid of 48 x 48, phantoms of 8 slices; as values and as text of a run file."""
 
 from __future__ import annotations
 
-GRID = """
-[grid]
-rows = 48
-columns = 48
-spacing_mm = [5.0, 5.0, {pixel_mm}]
-"""
-NETWORK = """
-[network]
-widths = {widths}
-[tracking]
-on = false
-[optimiser]
-crop = [48, 48]
-{optimiser}
-"""
-PHANTOMS = """
-[[{part}]]
-kind = "phantom"
-count = {count}
-bleed_share = 0.7
-bleed_ml = [30.0, 60.0]
-size = 96
-slices = 8
-seed = {seed}
-"""
+import json
+from collections.abc import Mapping
+
+GRID = {"rows": 48, "columns": 48, "spacing_mm": (5.0, 5.0, 5.0)}
+CROP = (48, 48)
+PHANTOMS = {
+    "kind": "phantom",
+    "count": 3,
+    "bleed_share": 0.7,
+    "bleed_ml": (30.0, 60.0),
+    "size": 96,
+    "slices": 8,
+    "seed": 5,
+}
+
+
+def table(heading: str, values: Mapping[str, object]) -> str:
+    """Write a table of a TOML file, which has numbers, texts, truths and lists as JSON has them."""
+    return "\n".join([heading, *(f"{name} = {json.dumps(value)}" for name, value in values.items()), ""])
 
 
 def grid(pixel_mm: float = 5.0) -> str:
-    return GRID.format(pixel_mm=pixel_mm)
+    return table("[grid]", GRID | {"spacing_mm": (5.0, 5.0, pixel_mm)})
 
 
-def network(*, widths: str = "[4, 8]", optimiser: str = "steps = 2\nbatch = 4") -> str:
-    return grid() + NETWORK.format(widths=widths, optimiser=optimiser)
+def network(*, widths: tuple[int, ...] = (4, 8), **optimiser: object) -> str:
+    """Grid, network and optimiser, untracked."""
+    steps = {"steps": 2, "batch": 4, "crop": CROP} | optimiser
+    return (
+        grid()
+        + table("[network]", {"widths": widths})
+        + table("[tracking]", {"on": False})
+        + table("[optimiser]", steps)
+    )
 
 
-def phantoms(part: str = "source", *, seed: int = 5, count: int = 3) -> str:
-    """Tables of phantoms, to stand behind all others."""
-    return PHANTOMS.format(part=part, seed=seed, count=count)
+def phantoms(part: str = "source", **changes: object) -> str:
+    """A table of phantoms, to stand behind all others."""
+    return table(f"[[{part}]]", PHANTOMS | changes)

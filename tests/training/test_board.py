@@ -101,9 +101,9 @@ def test_plain_lines_elsewhere(capsys):
 @pytest.mark.slow
 def test_debugger_finds_a_planted_nan(tmp_path, shards):
     config = tmp_path / "run.toml"
-    optimiser = "steps = 4\nbatch = 2\nwarmup_steps = 0\nlearning_rate = 1e30"  # such a rate ends in no number
     top = f'folder = "{tmp_path}/run"\nshards = "{shards}"\n'
-    config.write_text(top + network(widths="[4]", optimiser=optimiser) + phantoms())
+    ends_in_no_number = network(widths=(4,), steps=4, batch=2, warmup_steps=0, learning_rate=1e30)
+    config.write_text(top + ends_in_no_number + phantoms())
     command = [sys.executable, "-m", "ich_triage", "train", str(config), "--debugger"]
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
 

@@ -26,8 +26,7 @@ def write_config(folder, shards, strategy, steps=12):
     folder.mkdir()
     path = folder / "run.toml"
     top = f'folder = "{folder}"\nshards = "{shards}"\nstrategy = "{strategy}"\nthreads = 1\nsteps_per_round = 4\n'
-    optimiser = f"steps = {steps}\nbatch = 4\nwarmup_steps = 1"
-    path.write_text(top + network(optimiser=optimiser) + phantoms())
+    path.write_text(top + network(steps=steps, warmup_steps=1) + phantoms())
     return path
 
 
