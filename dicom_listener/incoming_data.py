@@ -35,7 +35,7 @@ class IncomingData:
         self._buffer.append(file_header)
         self._data_start = len(file_header)
         self._file: BinaryIO | None = None
-        self._hash = blake3()
+        self._spilled_hash = blake3()  # one in memory is hashed at its end: each call hands over Python's lock
         self.size = 0
         self.spilled: str | None = None
 
@@ -77,7 +77,8 @@ class IncomingData:
 
     def blake3(self) -> str:
         """Give the hash of the data set, hex."""
-        return self._hash.hexdigest()
+        whole = blake3(self.head) if self._file is None else self._spilled_hash
+        return whole.hexdigest()
 
     def keep(self, path: Path) -> None:
         """Put the file in its place, whole and synced.
@@ -117,9 +118,10 @@ class IncomingData:
             raise TooLarge
 
     def _added(self, part: Bytes) -> None:
-        self._hash.update(part)
         self.size += len(part)
-        if self._file is None and self.size > SPILL_BYTES:
+        if self._file is not None:
+            self._spilled_hash.update(part)
+        elif self.size > SPILL_BYTES:
             self._spill()
 
     @property
@@ -132,5 +134,6 @@ class IncomingData:
         self.spilled, self._file = self._store.open_spill()
         content = self._in_memory.content()
         self._file.write(content)
+        self._spilled_hash.update(content[self._data_start :])
         self._buffer = FileBuffer()
         self._buffer.append(content[: self._data_start + HEAD_BYTES])
