@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from pydicom.uid import UID
 from pynetdicom.presentation import PresentationContext
@@ -18,6 +19,7 @@ PUBLIC = "1.2.840.10008."
 PUBLIC_STORAGE = "1.2.840.10008.5.1.4.1.1."  # retired storage classes, and those newer than pynetdicom, are here
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
+REMEMBERED_CLASSES = 512  # pynetdicom knows some 200 of storage; asked for each image and each context
 FIRST_CHOICE = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)  # what every sender and reader has
 
 
@@ -40,6 +42,7 @@ def is_taken(abstract_syntax: str) -> bool:
     return abstract_syntax in (VERIFICATION, STORAGE_COMMITMENT) or is_storage(abstract_syntax)
 
 
+@lru_cache(maxsize=REMEMBERED_CLASSES)
 def is_storage(sop_class_uid: str) -> bool:
     """Whether a SOP class is stored: public storage classes, and private ones of unknown use."""
     if checked_uid(sop_class_uid.encode("ascii", "replace")) is None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import structlog
-from pynetdicom import _config, build_context, evt
+from pynetdicom import build_context, evt
 from pynetdicom._globals import DEFAULT_TRANSFER_SYNTAXES
 
 from dicom_listener.arrivals import Arrivals
@@ -23,6 +23,7 @@ from dicom_listener.disk import Disk
 from dicom_listener.health import HealthServer
 from dicom_listener.instance_store import InstanceStore
 from dicom_listener.inventory import Inventory
+from dicom_listener.library_settings import set_libraries
 from dicom_listener.local_door import LocalDoor
 from dicom_listener.metrics import Metrics
 from dicom_listener.negotiation import Negotiation
@@ -177,7 +178,7 @@ class Listener:
     def _open_port(self) -> TriageServer:
         settings = self._settings
         negotiation = Negotiation(self._senders, self._arrivals, self._metrics)
-        _config.LOG_HANDLER_LEVEL = "none"  # pynetdicom's own log lines quote identifiers
+        set_libraries()
         try:
             server: TriageServer = _application_entity(settings).make_server(
                 (settings.host, settings.port),

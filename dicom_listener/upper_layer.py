@@ -15,7 +15,9 @@ from contextlib import suppress
 from typing import Any
 
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.pdu import A_ASSOCIATE_AC
 
+from dicom_listener.acceptance import encoded_acceptance
 from dicom_listener.incoming_bytes import PeerGone, limit_calls
 from dicom_listener.incoming_pdus import IncomingPdus
 from dicom_listener.messages import MessageReader
@@ -64,6 +66,13 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         """Queue a primitive for the peer, and wake the reactor to send it."""
         super().send_pdu(primitive)
         self.wake()
+
+    def _send(self, pdu: Any) -> None:
+        """Encode and send a PDU of pynetdicom's."""
+        if self.socket is not None and isinstance(pdu, A_ASSOCIATE_AC):
+            self.socket.send(encoded_acceptance(pdu))
+        else:
+            super()._send(pdu)
 
     def kill_dul(self) -> None:
         """End the reactor."""

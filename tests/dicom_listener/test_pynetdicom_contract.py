@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 
 import pytest
-from pynetdicom import acse, association, dimse, dul, fsm, presentation, sop_class, transport
+from pydicom.uid import UID
+from pynetdicom import _validators, acse, association, dimse, dul, fsm, presentation, sop_class, transport
 from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import A_ASSOCIATE, P_DATA, MaximumLengthNotification
+from pynetdicom.presentation import PresentationContext
 from pynetdicom.timer import Timer
 
-from dicom_listener import upper_layer
+from dicom_listener import library_settings, upper_layer
 from dicom_listener.proposals import AssociationRequest
 
 
@@ -40,6 +43,7 @@ def test_state_machine_has_the_states_and_events_we_name(event: str, state: str,
         (dul.DULServiceProvider, "_is_transport_event"),
         (dul.DULServiceProvider, "_process_recv_primitive"),
         (dul.DULServiceProvider, "_decode_pdu"),
+        (dul.DULServiceProvider, "_send"),
         (dul.DULServiceProvider, "send_pdu"),
         (dul.DULServiceProvider, "kill_dul"),
         (dul.DULServiceProvider, "stop_dul"),
@@ -91,6 +95,23 @@ def test_association_handler_sets_what_ours_sets() -> None:
                  "assoc.acceptor.ae_title", "assoc.acceptor.address_info", "assoc.acceptor.implementation_class_uid",
                  "assoc.acceptor.implementation_version_name", "assoc.requestor.address_info"):  # fmt: skip
         assert line in source
+
+
+@pytest.mark.parametrize("value", ["", "1.2.3", "1" * 64, "1" * 65, "no UID", "1..2"])
+def test_uid_is_judged_as_pynetdicom_judges(value: str) -> None:
+    library_settings.set_libraries()
+
+    assert library_settings._is_uid(value) == _validators.validate_ui(UID(value))
+
+
+def test_libraries_are_asked_for_their_checks_where_ours_are_set() -> None:
+    library_settings.set_libraries()
+
+    with pytest.raises(ValueError, match="must not exceed 64 characters"):
+        PresentationContext().abstract_syntax = "1" * 65
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert UID("no UID") == "no UID"
 
 
 def test_data_is_handed_over_as_pairs_of_context_and_fragment() -> None:
