@@ -1,4 +1,4 @@
-"""The shipped network on a GPU: slabs and heads a second at two batch sizes, and the share of the time the GPU works.
+"""The shipped network on a GPU: slabs and heads a second, the share of the time the GPU works, agreement with a CPU.
 
 `python -m benchmarks.endpoint_gpu`. Where TensorFlow sees no GPU it says that it did not run. Without other requests,
 in process: what the endpoint adds is measured by `benchmarks.endpoint`.
@@ -6,7 +6,11 @@ in process: what the endpoint adds is measured by `benchmarks.endpoint`.
 
 from __future__ import annotations
 
+import os
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,9 +22,11 @@ from rich.console import Console
 from rich.table import Table
 
 from inference.memory import keep_large_blocks
+from training.phantom import make_phantom, plan_bleeds
 
 HEAD_SLABS = 32
 BATCHES = (32, 256)
+BLEED_ML = (40.0, 80.0)
 STREAMS = "/stream:all"  # the device under which TensorFlow's tracer lists what ran on a GPU, kernels and copies
 
 console = Console()
@@ -30,10 +36,14 @@ console = Console()
 @click.option("--models", type=click.Path(path_type=Path, exists=True), default=Path("models"), show_default=True)
 @click.option("--model", "model_name", default="ich_unet", show_default=True, help="Name of the model.")
 @click.option("--repeats", default=30, show_default=True, help="Runs of each batch size.")
-def bench(models: Path, model_name: str, repeats: int) -> None:
+@click.option("--probabilities", type=click.Path(path_type=Path), hidden=True)
+def bench(models: Path, model_name: str, repeats: int, probabilities: Path | None) -> None:
     """Measure the newest version of a model on the first GPU."""
     import tensorflow as tf
 
+    if probabilities is not None:
+        np.save(probabilities, head_probabilities(models / model_name))
+        return
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
         console.print("On a GPU: did not run, TensorFlow sees none.")
@@ -43,13 +53,46 @@ def bench(models: Path, model_name: str, repeats: int) -> None:
     table = Table("slabs a run", "slabs/s", "heads/s", "GPU at work", title=f"{model_name} on one {name}")
     session, feed, fetch, slab = _session(models / model_name)
     for slabs in BATCHES:
-        hu = np.random.default_rng(0).integers(-1000, 1000, (slabs, *slab)).astype(np.int16)
+        hu = _slabs(slabs, slab)
         run_s = _run_s(lambda hu=hu: session.run(fetch, {feed: hu}), repeats)
         share = _share_at_work(session, feed, fetch, hu)
         table.add_row(
             f"{slabs}", f"{slabs / run_s:.0f}", f"{slabs / run_s / HEAD_SLABS:.1f}", f"{share:.0%} of a traced run"
         )
     console.print(table)
+    console.print(f"Largest difference of a probability to a CPU's: {largest_difference(models, model_name):.1e}")
+
+
+def largest_difference(models: Path, model_name: str) -> float:
+    """Give how far the probabilities of a head here are from those of a process that sees no GPU."""
+    with tempfile.TemporaryDirectory() as name:
+        file = Path(name) / "probabilities.npy"
+        options = ["--models", str(models), "--model", model_name, "--probabilities", str(file)]
+        subprocess.run(
+            [sys.executable, "-m", "benchmarks.endpoint_gpu", *options],
+            env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}, check=True, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        elsewhere = np.load(file)
+    return float(np.abs(head_probabilities(models / model_name) - elsewhere).max())
+
+
+def head_probabilities(base: Path) -> np.ndarray[Any, Any]:
+    """Give the probabilities (N, Y, X) that the newest version finds in the slabs of a bleeding phantom."""
+    session, feed, fetch, slab = _session(base)
+    found: np.ndarray[Any, Any] = session.run(fetch, {feed: _slabs(HEAD_SLABS, slab)})
+    return found
+
+
+def _slabs(count: int, slab: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """Give HU (N, Y, X, C) of bleeding phantoms, each slice between its neighbours."""
+    rows, _, channels = slab
+    heads = []
+    for seed in range(-(-count // HEAD_SLABS)):
+        bleeds = plan_bleeds(np.random.default_rng(seed), BLEED_ML)
+        hu = make_phantom(seed, bleeds, slices=HEAD_SLABS, size=rows).volume.hu
+        padded = np.pad(hu, ((channels // 2, channels // 2), (0, 0), (0, 0)), mode="edge")
+        heads.append(np.stack([padded[offset : offset + HEAD_SLABS] for offset in range(channels)], axis=-1))
+    return np.concatenate(heads)[:count].astype(np.int16)
 
 
 def _session(base: Path) -> tuple[Any, str, str, tuple[int, ...]]:

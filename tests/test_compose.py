@@ -118,7 +118,11 @@ def test_images_are_pinned_to_a_version():
 
 
 def test_environment_holds_only_settings_and_tuning():
-    known = {row.environment for row in product_rows()} | set(MALLOC) | {"TF_CPP_MIN_LOG_LEVEL", "CUDA_CACHE_PATH"}
+    known = (
+        {row.environment for row in product_rows()}
+        | set(MALLOC)
+        | {"TF_CPP_MIN_LOG_LEVEL", "CUDA_CACHE_PATH", "NVIDIA_TF32_OVERRIDE"}
+    )
 
     for name, service in with_everything().items():
         assert set(service.get("environment", {})) <= known, name
@@ -177,6 +181,10 @@ def test_cpu_model_server_is_the_gpu_one_without_gpu():
     assert {k: v for k, v in cpu.items() if k not in own} == {k: v for k, v in gpu.items() if k not in own}
     assert cpu["networks"]["serving"]["aliases"] == ["model-server"]
     assert f"{cpu['image']}-gpu" == gpu["image"]
+
+
+def test_model_on_a_gpu_computes_in_float32():
+    assert composed(BASE)["model-server"]["environment"]["NVIDIA_TF32_OVERRIDE"] == "0"
 
 
 def test_both_ends_of_the_endpoint_keep_their_pages():

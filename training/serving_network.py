@@ -37,6 +37,7 @@ def load_served(folder: Path) -> tuple[Network, ModelSpec]:
     Raises:
         ConfigError: the folder is no version of a model that describes itself.
     """
+    tf.config.experimental.enable_tensor_float_32_execution(False)  # as the endpoint does on a GPU
     try:
         signatures = tf.saved_model.load(str(folder)).signatures
         described = signatures["spec"](rows=tf.zeros([1], tf.int16))["json"].numpy()[0]
