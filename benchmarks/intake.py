@@ -30,7 +30,7 @@ from tests.builders import ct_series, write_files
 
 Rate = Callable[["Measured"], float]
 SENDERS = ("dcmsend", "storescu")
-SLICES = 250  # a thin-slice head CT; the senders take some 40 ms to start, which must not be what is measured
+IMAGES = 400  # of a push; the senders take some 40 ms to start, which must not be what is measured
 READY_S = 20.0
 CALLED_AE_TITLE = "ICHTRIAGE"
 
@@ -110,7 +110,7 @@ def free_port() -> int:
 
 def write_scans(folder: Path, *, associations: int, slices: int) -> list[Path]:
     """Write one folder of 512 x 512 x 16-bit slices for each association."""
-    noise = np.random.default_rng(1).integers(-100, 100, (slices, 512, 512)).astype(np.float32)
+    noise = np.random.default_rng(1).integers(-100, 100, (slices, 512, 512), dtype=np.int16).astype(np.float32)
     folders = [folder / f"scan{number}" for number in range(associations)]
     for path in folders:
         write_files(ct_series(spacing_mm=(5.0, 0.5, 0.5), hu=noise), path)
@@ -211,7 +211,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--slices", type=int, default=SLICES, help="of each association")
+    parser.add_argument("--images", type=int, default=IMAGES, help="of a push, over all of its associations")
     parser.add_argument("--associations", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--receivers", nargs="+", default=[receiver.name for receiver in RECEIVERS])
     parser.add_argument("--senders", nargs="+", default=list(SENDERS))
@@ -222,14 +222,17 @@ def main() -> None:
     # All is removed at the end: a file system without journal searches around inodes that were freed a minute ago, and
     # the next receiver would pay for it.
     with tempfile.TemporaryDirectory(prefix="intake-") as name:
-        folders = write_scans(Path(name), associations=max(options.associations), slices=options.slices)
+        scans = {
+            count: write_scans(Path(name) / f"{count}", associations=count, slices=options.images // count)
+            for count in options.associations
+        }
         for number in range(options.rounds):
             for sender in options.senders:
                 for count in options.associations:
                     for receiver in receivers:
                         folder = Path(name) / f"{number}-{sender}-{count}-{receiver.name.replace(' ', '-')}"
                         folder.mkdir()
-                        measured = measure(receiver, sender, folders[:count], folder)
+                        measured = measure(receiver, sender, scans[count], folder)
                         results.setdefault((receiver.name, sender, count), []).append(measured)
                         print(receiver.name, sender, count, f"{measured.images_per_s:.0f} images/s", file=sys.stderr)
     console = Console(width=140)
