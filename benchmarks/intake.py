@@ -1,7 +1,7 @@
 """How fast images are taken, beside other receivers in the same run, on loopback (`make bench-intake`).
 
 Senders are DCMTK's dcmsend and storescu as they ship. Each round asks every receiver in turn, so that a busy moment of
-the machine hits all of them; the tables have medians. Ours and Orthanc sync each image before they answer, the others
+the machine hits all of them, and begins with another one; the tables have medians. Ours and Orthanc sync each image before they answer, the others
 leave that to the kernel: a push is over when all of it is on the disk, for every receiver alike. A second table has the
 rates until the last answer, when a power cut may still take what the others have answered for.
 """
@@ -229,7 +229,7 @@ def main() -> None:
         for number in range(options.rounds):
             for sender in options.senders:
                 for count in options.associations:
-                    for receiver in receivers:
+                    for receiver in receivers[number % len(receivers) :] + receivers[: number % len(receivers)]:
                         folder = Path(name) / f"{number}-{sender}-{count}-{receiver.name.replace(' ', '-')}"
                         folder.mkdir()
                         measured = measure(receiver, sender, scans[count], folder)
