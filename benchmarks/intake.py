@@ -1,9 +1,10 @@
 """How fast images are taken, beside other receivers in the same run, on loopback (`make bench-intake`).
 
 Senders are DCMTK's dcmsend and storescu as they ship. Each round asks every receiver in turn, so that a busy moment of
-the machine hits all of them, and begins with another one; the tables have medians. Ours and Orthanc sync each image before they answer, the others
-leave that to the kernel: a push is over when all of it is on the disk, for every receiver alike. A second table has the
-rates until the last answer, when a power cut may still take what the others have answered for.
+the machine hits all of them, and begins with another one; the tables have medians. Ours and Orthanc sync each image
+before they answer, the others leave that to the kernel: a push is over when all of it is on the disk, for all receivers
+alike. A second table has the rates until the last answer, when a power cut may still take what the others have answered
+for.
 """
 
 from __future__ import annotations
