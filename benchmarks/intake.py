@@ -31,7 +31,7 @@ from tests.builders import ct_series, write_files
 
 Rate = Callable[["Measured"], float]
 SENDERS = ("dcmsend", "storescu")
-IMAGES = 400  # of a push; the senders take some 40 ms to start, which must not be what is measured
+IMAGES = 400  # of a push; the senders take 30 ms to start, which must not be what is measured
 READY_S = 20.0
 CALLED_AE_TITLE = "ICHTRIAGE"
 
