@@ -23,6 +23,7 @@ from rich.table import Table
 
 from inference.memory import keep_large_blocks
 from training.phantom import make_phantom, plan_bleeds
+from triage.volume import with_context
 
 HEAD_SLABS = 32
 BATCHES = (32, 256)
@@ -90,9 +91,8 @@ def _slabs(count: int, slab: tuple[int, ...]) -> np.ndarray[Any, Any]:
     for seed in range(-(-count // HEAD_SLABS)):
         bleeds = plan_bleeds(np.random.default_rng(seed), BLEED_ML)
         hu = make_phantom(seed, bleeds, slices=HEAD_SLABS, size=rows).volume.hu
-        padded = np.pad(hu, ((channels // 2, channels // 2), (0, 0), (0, 0)), mode="edge")
-        heads.append(np.stack([padded[offset : offset + HEAD_SLABS] for offset in range(channels)], axis=-1))
-    return np.concatenate(heads)[:count].astype(np.int16)
+        heads.append(with_context(hu.astype(np.int16), channels // 2))
+    return np.concatenate(heads)[:count]
 
 
 def _session(base: Path) -> tuple[Any, str, str, tuple[int, ...]]:

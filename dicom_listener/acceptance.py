@@ -13,11 +13,12 @@ from typing import Any
 from pynetdicom.pdu import A_ASSOCIATE_AC
 from pynetdicom.pdu_items import PresentationContextItemAC
 
+from dicom_listener.proposals import TRANSFER_SYNTAX
+
 _PDU_HEAD = struct.Struct(">BBL")
 _CONTEXT = struct.Struct(">BxHBxBx")  # PS3.8 Table 9-18: type, length, context ID, result
 _TRANSFER_SYNTAX = struct.Struct(">BxH")  # PS3.8 Table 9-19: type, length
-CONTEXT_RESULT = 0x21
-TRANSFER_SYNTAX = 0x40
+CONTEXT_RESULT = 0x21  # PS3.8 Table 9-18
 
 
 def encoded_acceptance(pdu: A_ASSOCIATE_AC) -> bytes:

@@ -35,7 +35,8 @@ class IncomingData:
         self._buffer.append(file_header)
         self._data_start = len(file_header)
         self._file: BinaryIO | None = None
-        self._spilled_hash = blake3()  # one in memory is hashed at its end: each call hands over Python's lock
+        # what stays in memory is hashed at its end, by one call: each hands over Python's lock
+        self._spilled_hash: blake3 | None = None
         self.size = 0
         self.spilled: str | None = None
 
@@ -77,7 +78,7 @@ class IncomingData:
 
     def blake3(self) -> str:
         """Give the hash of the data set, hex."""
-        whole = blake3(self.head) if self._file is None else self._spilled_hash
+        whole = blake3(self.head) if self._spilled_hash is None else self._spilled_hash
         return whole.hexdigest()
 
     def keep(self, path: Path) -> None:
@@ -93,12 +94,15 @@ class IncomingData:
         self._store.keep_spilled(self.spilled, path)
         self.spilled = None
 
-    def quarantine(self) -> Path:
-        """Put the data set where an administrator finds it, a spilled one behind its file header; give the path."""
+    def quarantine(self, blake3: str) -> Path:
+        """Put the data set, known by its hash, where an administrator finds it; give the path.
+
+        A spilled one stands there behind its file header.
+        """
         if self._file is None or self.spilled is None:
-            return self._store.quarantine(self.head, self.blake3())
+            return self._store.quarantine(self.head, blake3)
         self._file.close()
-        path = self._store.quarantine_spilled(self.spilled, self.blake3())
+        path = self._store.quarantine_spilled(self.spilled, blake3)
         self.spilled = None
         return path
 
@@ -119,7 +123,7 @@ class IncomingData:
 
     def _added(self, part: Bytes) -> None:
         self.size += len(part)
-        if self._file is not None:
+        if self._spilled_hash is not None:
             self._spilled_hash.update(part)
         elif self.size > SPILL_BYTES:
             self._spill()
@@ -134,6 +138,6 @@ class IncomingData:
         self.spilled, self._file = self._store.open_spill()
         content = self._in_memory.content()
         self._file.write(content)
-        self._spilled_hash.update(content[self._data_start :])
+        self._spilled_hash = blake3(content[self._data_start :])
         self._buffer = FileBuffer()
         self._buffer.append(content[: self._data_start + HEAD_BYTES])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pydicom.config
 from pynetdicom import _config
 
-UID_CHARACTERS_MAX = 64  # PS3.5 9.1
+from dicom_listener.uids import UID_LENGTH_MAX
 
 
 def set_libraries() -> None:
@@ -23,6 +23,6 @@ def _is_uid(value: str) -> tuple[bool, str]:
     """Judge as pynetdicom's own validator does, which makes and checks the UID anew."""
     if not value:
         return False, "must not be an empty str"
-    if len(value) > UID_CHARACTERS_MAX:
-        return False, f"must not exceed {UID_CHARACTERS_MAX} characters"
+    if len(value) > UID_LENGTH_MAX:
+        return False, f"must not exceed {UID_LENGTH_MAX} characters"
     return True, ""

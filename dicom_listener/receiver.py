@@ -183,11 +183,12 @@ class Receiver:
 
     def _refuse(self, request: StoreRequest, data: IncomingData, status: StoreStatus, reason: str) -> Answer:
         """Keep the data where an administrator can look at them; the sender still owns the image."""
-        if not self._quarantine.take(data.size, data.blake3()):
+        blake3 = data.blake3()
+        if not self._quarantine.take(data.size, blake3):
             self._metrics.count("ich_listener_quarantine_refused_total")
             recurring.warning("quarantine_full", calling_ae_title=request.calling_ae_title, reason=reason)
             return Answer(StoreStatus.OUT_OF_RESOURCES, "the quarantine is full")
-        path = data.quarantine()
+        path = data.quarantine(blake3)
         self._recorder.quarantine(
             Quarantined(
                 path=path,
