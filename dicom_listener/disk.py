@@ -6,28 +6,68 @@ import errno
 import fcntl
 import os
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from dicom_listener.background_write import BackgroundWriter, finish_write, start_write
 
 Bytes = bytes | bytearray | memoryview
 Place = str | Path  # a text where it is made for each image: Paths cost more than a rename
 BLOCK_BYTES = 4096  # a multiple of what any disk asks for
 
 
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """A new file that is being written.
+
+    Attributes:
+        descriptor: of the open file.
+        blocks: its content but for what is behind the last whole block, which is written already.
+        writer: what writes the blocks; None: nothing does yet.
+    """
+
+    descriptor: int
+    blocks: memoryview
+    writer: BackgroundWriter | None
+
+
 class Disk:
     """The local disk. Each method is one durable step; any may raise OSError."""
 
-    def write(self, path: Place, content: Bytes) -> None:
-        """Write a new file and wait until its content is on the disk."""
+    def begin(self, path: Place, content: Bytes) -> Writing:
+        """Make a new file and begin to write it; `finish` or `abandon` it, and leave `content` alone until then.
+
+        The kernel writes while the thread goes on, where the file system can.
+        """
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         try:
-            whole_blocks = len(content) - len(content) % BLOCK_BYTES
-            view = memoryview(content)
-            _write_all(descriptor, view[whole_blocks:], at=whole_blocks)
-            _write_straight(descriptor, view[:whole_blocks])
-            os.fdatasync(descriptor)
-        finally:
+            return _begin(descriptor, memoryview(content))
+        except OSError:
             os.close(descriptor)
+            raise
+
+    def finish(self, writing: Writing) -> None:
+        """Wait until the content of a file that was begun is on the disk."""
+        try:
+            _write_rest(writing)
+            os.fdatasync(writing.descriptor)
+        finally:
+            os.close(writing.descriptor)
+
+    def abandon(self, writing: Writing) -> None:
+        """Let go of a file that was begun; it stays as it is, for `remove`."""
+        try:
+            if writing.writer is not None:
+                finish_write(writing.writer)
+        except OSError:  # it is not kept anyway
+            pass
+        finally:
+            os.close(writing.descriptor)
+
+    def write(self, path: Place, content: Bytes) -> None:
+        """Write a new file and wait until its content is on the disk."""
+        self.finish(self.begin(path, content))
 
     def open(self, path: Place) -> BinaryIO:
         """Open a new file for a data set that is too large for memory."""
@@ -72,21 +112,37 @@ class Disk:
         return status.f_bavail * status.f_frsize
 
 
-def _write_straight(descriptor: int, content: memoryview) -> None:
-    """Write whole blocks past the page cache: a copy there, to be written at once, costs more than the disk takes.
+def _begin(descriptor: int, content: memoryview) -> Writing:
+    """Begin to write past the page cache: a copy there, to be written at once, costs more than the disk takes.
 
-    Memory that is not aligned to blocks, and file systems that know no such way, take the usual one.
+    File systems that know no such way take the usual one.
     """
+    end = len(content) - len(content) % BLOCK_BYTES
+    blocks = content[:end]
+    os.ftruncate(descriptor, len(content))  # ext4 would wait for each write that makes a file longer
+    _write_all(descriptor, content[end:], at=end)
+    os.posix_fadvise(descriptor, end, 0, os.POSIX_FADV_DONTNEED)  # sends it to the disk, and does not wait
     try:
         fcntl.fcntl(descriptor, fcntl.F_SETFL, getattr(os, "O_DIRECT", 0))
-        written = os.pwrite(descriptor, content, 0)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        written = 0
-    if written < len(content):
-        fcntl.fcntl(descriptor, fcntl.F_SETFL, 0)
-        _write_all(descriptor, content[written:], at=written)
+        return Writing(descriptor, blocks, None)
+    return Writing(descriptor, blocks, start_write(descriptor, blocks) if blocks else None)
+
+
+def _write_rest(writing: Writing) -> None:
+    """Write what the kernel has not written in the background, or not all of."""
+    written = 0
+    if writing.writer is not None:
+        try:
+            written = finish_write(writing.writer)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # memory that is not aligned to blocks
+                raise
+    if written < len(writing.blocks):
+        fcntl.fcntl(writing.descriptor, fcntl.F_SETFL, 0)
+        _write_all(writing.descriptor, writing.blocks[written:], at=written)
 
 
 def _write_all(descriptor: int, content: memoryview, *, at: int) -> None:

@@ -9,7 +9,7 @@ from blake3 import blake3
 
 from dicom_listener.disk import Bytes
 from dicom_listener.file_buffer import FileBuffer
-from dicom_listener.instance_store import InstanceStore
+from dicom_listener.instance_store import Begun, InstanceStore
 
 SPILL_BYTES = 16 * 1024 * 1024  # larger data sets go to disk as they come; a CT slice has 0.5 MB
 HEAD_BYTES = 4 * 1024 * 1024  # of a spilled data set, kept in memory to read its header
@@ -34,6 +34,7 @@ class IncomingData:
         self._buffer: FileBuffer | None = store.buffers.take()
         self._buffer.append(file_header)
         self._data_start = len(file_header)
+        self._begun: Begun | None = None
         self._file: BinaryIO | None = None
         # what stays in memory is hashed at its end, by one call: each hands over Python's lock
         self._spilled_hash: blake3 | None = None
@@ -81,6 +82,15 @@ class IncomingData:
         whole = blake3(self.head) if self._spilled_hash is None else self._spilled_hash
         return whole.hexdigest()
 
+    def begin_file(self) -> None:
+        """Let the disk take the whole data set while the caller goes on, to `keep` or `discard` it.
+
+        Raises:
+            OSError: nothing is left of the file.
+        """
+        if self._file is None:
+            self._begun = self._store.begin(self._in_memory.content())
+
     def keep(self, path: Path) -> None:
         """Put the file in its place, whole and synced.
 
@@ -88,7 +98,8 @@ class IncomingData:
             OSError: nothing is left of it.
         """
         if self._file is None or self.spilled is None:
-            self._store.keep(self._in_memory.content(), path)
+            begun, self._begun = self._begun or self._store.begin(self._in_memory.content()), None
+            self._store.keep(begun, path)
             return
         self._file.close()
         self._store.keep_spilled(self.spilled, path)
@@ -110,6 +121,9 @@ class IncomingData:
         """Leave nothing behind, and nothing of it readable; does no harm after `keep`."""
         if self._file is not None:
             self._file.close()
+        if self._begun is not None:
+            self._store.abandon(self._begun)
+            self._begun = None
         if self.spilled is not None:
             self._store.remove(self.spilled)
             self.spilled = None

@@ -14,10 +14,11 @@ import hashlib
 import itertools
 import os
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from dicom_listener.disk import Bytes, Disk
+from dicom_listener.disk import Bytes, Disk, Writing
 from dicom_listener.file_buffer import FileBuffers
 
 INCOMING = Path("incoming")
@@ -35,6 +36,14 @@ def instance_path(study_instance_uid: str, sop_instance_uid: str, blake3: str) -
 def quarantine_path(blake3: str) -> Path:
     """Give the place, below the storage folder, of data that is no instance."""
     return QUARANTINE / f"{blake3[:32]}.bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A temporary file that is being written."""
+
+    temporary: str
+    writing: Writing
 
 
 class InstanceStore:
@@ -67,19 +76,36 @@ class InstanceStore:
             self._disk.make_folder(self.folder / part)
         self._disk.sync_folder(self.folder)
 
-    def keep(self, content: Bytes, path: Path) -> None:
-        """Write a file, and wait until it is on the disk under its final name.
+    def begin(self, content: Bytes) -> Begun:
+        """Begin to write a file; `keep` or `abandon` it, and leave `content` alone until then.
+
+        Raises:
+            OSError: it cannot be written, and nothing is left of it.
+        """
+        temporary = self._temporary()
+        try:
+            return Begun(temporary, self._disk.begin(temporary, content))
+        except OSError:
+            self._disk.remove(temporary)
+            raise
+
+    def keep(self, begun: Begun, path: Path) -> None:
+        """Wait until a file that was begun is on the disk under its final name.
 
         Raises:
             OSError: it was not written, or not given its name, and nothing is left of it; or the name is not durable.
         """
-        temporary = self._temporary()
         try:
-            self._disk.write(temporary, content)
+            self._disk.finish(begun.writing)
         except OSError:
-            self._disk.remove(temporary)
+            self._disk.remove(begun.temporary)
             raise
-        self._name(temporary, path)
+        self._name(begun.temporary, path)
+
+    def abandon(self, begun: Begun) -> None:
+        """Leave nothing of a file that was begun."""
+        self._disk.abandon(begun.writing)
+        self._disk.remove(begun.temporary)
 
     def open_spill(self) -> tuple[str, BinaryIO]:
         """Open a temporary file for a data set that is too large for memory; `keep_spilled` or `remove` it."""
@@ -107,7 +133,7 @@ class InstanceStore:
         """Keep data that is no instance, once for the same content; give its path below the storage folder."""
         path = quarantine_path(blake3)
         if not (self.folder / path).exists():
-            self.keep(content, path)
+            self.keep(self.begin(content), path)
         return path
 
     def quarantine_spilled(self, temporary: str, blake3: str) -> Path:

@@ -144,6 +144,7 @@ class Receiver:
     def _take(self, request: StoreRequest, data: IncomingData) -> Answer:
         if self._disk_is_low():
             return Answer(StoreStatus.OUT_OF_RESOURCES, "the disk is nearly full")
+        data.begin_file()  # while the header is read and the data set hashed
         try:
             header = read_header(
                 data.head,

@@ -28,7 +28,7 @@ import structlog
 from blake3 import blake3
 from pydicom.dataset import Dataset
 
-from dicom_listener.disk import Bytes, Disk, Place
+from dicom_listener.disk import Bytes, Disk, Place, Writing
 from dicom_listener.instance_store import INCOMING, INSTANCES
 from dicom_listener.listener import Listener
 from dicom_listener.part10 import split_file
@@ -41,7 +41,7 @@ from triage.stop_signal import StopSignal
 from triage.study import StudyState
 
 SUCCESS = 0x0000
-STEPS = ("write", "rename", "sync_folder", "make_folder")
+STEPS = ("begin", "finish", "rename", "sync_folder", "make_folder")
 KINDS = ("kill before", "kill after", "kill inside", "error", "kill later", "none")
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EDQUOT)
 PDV_BYTES = (16_000, 131_066)
@@ -69,11 +69,17 @@ class FaultyDisk(Disk):
         self._count = 0
         self._lock = threading.Lock()
 
-    def write(self, path: Place, content: Bytes) -> None:
+    def begin(self, path: Place, content: Bytes) -> Writing:
         def torn() -> None:  # what a disk that fills up, or a kill in the middle, leaves
             Path(path).write_bytes(content[: len(content) // 2])
 
-        self._step("write", lambda: super(FaultyDisk, self).write(path, content), halfway=torn)
+        return self._step("begin", lambda: super(FaultyDisk, self).begin(path, content), halfway=torn)
+
+    def finish(self, writing: Writing) -> None:
+        def unsynced() -> None:
+            self.abandon(writing)
+
+        self._step("finish", lambda: super(FaultyDisk, self).finish(writing), halfway=unsynced)
 
     def rename(self, source: Place, target: Place) -> None:
         self._step("rename", lambda: super(FaultyDisk, self).rename(source, target))

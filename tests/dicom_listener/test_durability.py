@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_listener.disk import Bytes, Disk, Place
+from dicom_listener.disk import Bytes, Disk, Place, Writing
 from dicom_listener.part10 import split_file
 from tests.builders import ct_series, encoded
 from tests.dicom_listener.conftest import SUCCESS, ListenProcess, association, ledger_of, push, queued, running
@@ -35,11 +35,19 @@ class FailingDisk(Disk):
                 if self.after < 0:
                     raise OSError(self.error, os.strerror(self.error))
 
-    def write(self, path: Place, content: Bytes) -> None:
-        if self.step == "write" and self.after <= 0:
+    def begin(self, path: Place, content: Bytes) -> Writing:
+        if self.step == "begin" and self.after <= 0:
             Path(path).write_bytes(bytes(content[:1000]))  # a full disk leaves a torn file behind
-        self._maybe_fail("write")
-        super().write(path, content)
+        self._maybe_fail("begin")
+        return super().begin(path, content)
+
+    def finish(self, writing: Writing) -> None:
+        try:
+            self._maybe_fail("finish")
+        except OSError:
+            self.abandon(writing)
+            raise
+        super().finish(writing)
 
     def rename(self, source: Place, target: Place) -> None:
         self._maybe_fail("rename")
@@ -53,7 +61,7 @@ class FailingDisk(Disk):
         return 10_000_000 if self.step == "low" else super().free_bytes(folder)
 
 
-@pytest.mark.parametrize("step", ["write", "rename", "sync_folder"])
+@pytest.mark.parametrize("step", ["begin", "finish", "rename", "sync_folder"])
 def test_disk_that_fails_gets_the_sender_out_of_resources(tmp_path: Path, step: str) -> None:
     series = ct_series(slices=12)
     disk = FailingDisk(step, errno.ENOSPC, after=5)
@@ -82,12 +90,19 @@ def test_images_are_refused_before_the_disk_is_full(tmp_path: Path) -> None:
     assert accepted == [SUCCESS, SUCCESS]
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 6 MB, really full when it is full."""
+@pytest.fixture(params=["tmpfs", "ext4"])
+def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A file system of 6 MB or a little more, really full when it is full."""
     folder = tmp_path / "small"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)], capture_output=True)
+    if request.param == "tmpfs":
+        how = ["-t", "tmpfs", "-o", "size=6m", "tmpfs"]
+    else:  # writes past the page cache, in the background
+        image = tmp_path / "ext4"
+        image.write_bytes(bytes(10_000_000))
+        subprocess.run(["mkfs.ext4", "-q", "-O", "^has_journal", str(image)], check=True)
+        how = ["-o", "loop", str(image)]
+    mounted = subprocess.run(["mount", *how, str(folder)], capture_output=True)
     if mounted.returncode:
         pytest.skip(f"cannot mount a small file system: {mounted.stderr.decode().strip()}")
     yield folder
