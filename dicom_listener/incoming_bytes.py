@@ -108,7 +108,8 @@ class IncomingBytes:
             else:
                 self._set_patience(connection, patience_s)
                 read = self._read_plain(connection, places, count, deadline)
-            acknowledge_at_once(connection)
+            if read < sum(map(len, places)):  # all that is here; else the next read comes at once
+                acknowledge_at_once(connection)
         except OSError as error:
             raise PeerGone from error
         return read
