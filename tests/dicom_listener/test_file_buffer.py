@@ -28,9 +28,12 @@ def test_buffer_comes_to_the_disk_as_it_is(tmp_path: Path, size: int) -> None:
     assert (tmp_path / "file").read_bytes() == content
 
 
+@pytest.mark.parametrize("memory", [bytes, bytearray])
 @pytest.mark.parametrize("size", SIZES)
-def test_memory_that_is_not_aligned_comes_to_the_disk_as_well(tmp_path: Path, size: int) -> None:
-    content = b"x" + content_of(size)
+def test_memory_that_is_not_aligned_comes_to_the_disk_as_well(
+    tmp_path: Path, size: int, memory: type[bytes | bytearray]
+) -> None:
+    content = memory(b"x" + content_of(size))
 
     Disk().write(tmp_path / "file", memoryview(content)[1:])
 
