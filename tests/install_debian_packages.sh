@@ -6,8 +6,15 @@ declare -A used_by=(
   [chromium]="browser tests of the worklist"
   [docker-compose]="checks of docker-compose.yml"
   [orthanc]="tests against Orthanc as the PACS"
+  [e2fsprogs]="tests on a full ext4"
 )
-declare -A program=([dcmtk]=storescu [chromium]=chromium [docker-compose]=docker-compose [orthanc]=Orthanc)
+declare -A program=(
+  [dcmtk]=storescu
+  [chromium]=chromium
+  [docker-compose]=docker-compose
+  [orthanc]=Orthanc
+  [e2fsprogs]=mkfs.ext4
+)
 missing=()
 for package in "${!program[@]}"; do
   command -v "${program[$package]}" >/dev/null || missing+=("$package")
