@@ -200,7 +200,7 @@ def search(config: Path) -> None:
         click.echo(f"trial {report.number} {report.outcome}{score}: {values} ({report.folder})")
 
 
-@click.command(epilog="Example: ich-triage evaluate training/ich_unet.toml models/ich_unet/3 --out runs/evaluation")
+@click.command(epilog="Example: ich-triage evaluate training/ich_unet.toml models/ich_unet/4 --out runs/evaluation")
 @click.argument("config", type=click.Path(dir_okay=False, path_type=Path))
 @click.argument("model", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the JSON and HTML reports.")
