@@ -57,13 +57,10 @@ class Disk:
 
     def abandon(self, writing: Writing) -> None:
         """Let go of a file that was begun; it stays as it is, for `remove`."""
-        try:
-            if writing.writer is not None:
+        if writing.writer is not None:
+            with suppress(OSError):  # it is not kept anyway
                 finish_write(writing.writer)
-        except OSError:  # it is not kept anyway
-            pass
-        finally:
-            os.close(writing.descriptor)
+        os.close(writing.descriptor)
 
     def write(self, path: Place, content: Bytes) -> None:
         """Write a new file and wait until its content is on the disk."""

@@ -88,19 +88,21 @@ class IncomingData:
         Raises:
             OSError: nothing is left of the file.
         """
-        if self._file is None:
+        if self._file is None:  # a spilled one is there already
             self._begun = self._store.begin(self._in_memory.content())
 
     def keep(self, path: Path) -> None:
-        """Put the file in its place, whole and synced.
+        """Put the file, once it was begun, in its place, whole and synced.
 
         Raises:
             OSError: nothing is left of it.
         """
-        if self._file is None or self.spilled is None:
-            begun, self._begun = self._begun or self._store.begin(self._in_memory.content()), None
+        if self._begun is not None:
+            begun, self._begun = self._begun, None
             self._store.keep(begun, path)
             return
+        if self._file is None or self.spilled is None:
+            raise ValueError("This data set has no file; begin_file comes first.")
         self._file.close()
         self._store.keep_spilled(self.spilled, path)
         self.spilled = None

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -76,9 +77,7 @@ class FaultyDisk(Disk):
         return self._step("begin", lambda: super(FaultyDisk, self).begin(path, content), halfway=torn)
 
     def finish(self, writing: Writing) -> None:
-        def unsynced() -> None:
-            self.abandon(writing)
-
+        unsynced = partial(self.abandon, writing)
         self._step("finish", lambda: super(FaultyDisk, self).finish(writing), halfway=unsynced)
 
     def rename(self, source: Place, target: Place) -> None:
