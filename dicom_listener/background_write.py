@@ -145,5 +145,4 @@ _setup = _system_call(ctypes.c_uint, ctypes.c_void_p)
 _destroy = _system_call(ctypes.c_ulong)
 _submit = _system_call(ctypes.c_ulong, ctypes.c_long, ctypes.c_void_p)
 _get_events = _system_call(ctypes.c_ulong, ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
-_idle: list[BackgroundWriter] = []
-os.register_at_fork(after_in_child=_idle.clear)  # a writer is its own process's alone
+_idle: list[BackgroundWriter] = []  # of this process; a fork's cannot use them, and `start` says so
